@@ -1,0 +1,261 @@
+"""The errors of the library, in one tree.
+
+```
+SQSOrchestratorError
+├─ RequestError             it was sent, but there is no good reply
+│  ├─ ReplyTimeout          also a TimeoutError
+│  ├─ RemoteError           the handler failed
+│  ├─ ReplyQueueLost        the reply queue vanished under the request
+│  └─ ReplyQueueClosed      the publisher closed while it waited
+├─ SendError                SQS refused the message, or did not confirm it
+│  ├─ MessageTooLarge
+│  └─ InvalidMessage
+└─ QueueError               an operation on SQS failed
+   ├─ QueueNotFound
+   ├─ AccessDenied
+   └─ Throttled
+```
+
+Each error carries its facts as attributes, so that no program has to read its text.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, TypeVar
+
+__all__ = [
+    "AccessDenied",
+    "InvalidMessage",
+    "MessageTooLarge",
+    "QueueError",
+    "QueueNotFound",
+    "RemoteError",
+    "ReplyQueueClosed",
+    "ReplyQueueLost",
+    "ReplyTimeout",
+    "RequestError",
+    "SQSOrchestratorError",
+    "SendError",
+    "Throttled",
+]
+
+_E = TypeVar("_E", bound="SQSOrchestratorError")
+
+
+class SQSOrchestratorError(Exception):
+    """Base of every error that the library raises on purpose.
+
+    Wrong configuration is a `ValueError`, and using a thing that is closed a
+    `RuntimeError`: those are mistakes in a program, not conditions to handle.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Facts are keyword-only, so an error crosses a process pool by its state alone.
+        return (_rebuild, (type(self), self.args, self.__dict__.copy()))
+
+
+def _rebuild(kind: type[_E], args: tuple[Any, ...], state: dict[str, Any]) -> _E:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+def again(error: _E) -> _E:
+    """A fresh instance of *error*, caused by it.
+
+    One failure may end a thousand waiting requests. Each must raise an instance of its
+    own: a shared one would collect the tracebacks of all.
+    """
+    fresh = copy.copy(error)
+    fresh.__cause__ = error
+    return fresh
+
+
+# --------------------------------------------------------------------- requests
+
+
+class RequestError(SQSOrchestratorError):
+    """A request was sent, but there is no good reply.
+
+    Attributes:
+        queue: The request queue, as the caller named it.
+        correlation_id: The id that ties the request to its reply.
+    """
+
+    def __init__(
+        self, message: str = "", *, queue: str | None = None, correlation_id: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.queue = queue
+        self.correlation_id = correlation_id
+
+
+class ReplyTimeout(RequestError, TimeoutError):
+    """No reply came within the timeout.
+
+    Attributes:
+        timeout: The timeout, in seconds.
+        confirmed: Whether SQS had confirmed the request by then.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        queue: str | None = None,
+        correlation_id: str | None = None,
+        timeout: float | None = None,
+        confirmed: bool = True,
+    ) -> None:
+        super().__init__(message, queue=queue, correlation_id=correlation_id)
+        self.timeout = timeout
+        self.confirmed = confirmed
+
+
+class RemoteError(RequestError):
+    """The handler, or the library on its behalf, answered with a failure.
+
+    Attributes:
+        code: What kind of failure: `handler_error`, `bad_body`, `bad_attribute`,
+            `unknown_route`, `reply_too_large`, `bad_reply`, or what the handler chose.
+        type: The name of the exception's class on the worker, if there was one.
+        message: The handler's own words. Empty unless it raised `Reject`, or the
+            worker exposes its errors.
+        details: What `Reject(details=…)` carried: any JSON value, or `None`.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        code: str = "handler_error",
+        type: str | None = None,  # noqa: A002 - the name is part of the contract
+        details: Any = None,
+        queue: str | None = None,
+        correlation_id: str | None = None,
+    ) -> None:
+        super().__init__(message, queue=queue, correlation_id=correlation_id)
+        self.code = code
+        self.type = type
+        self.details = details
+
+    def __str__(self) -> str:
+        kind = f" ({self.type})" if self.type else ""
+        return f"{self.code}{kind}: {self.message}" if self.message else f"{self.code}{kind}"
+
+
+class ReplyQueueLost(RequestError):
+    """The reply queue vanished while the request waited on it: try again.
+
+    The next request makes a new queue. Whether the handler ran is unknown.
+    """
+
+
+class ReplyQueueClosed(RequestError):
+    """The publisher, or its reply queue, was closed while the request waited."""
+
+
+# ---------------------------------------------------------------------- sending
+
+
+class SendError(SQSOrchestratorError):
+    """SQS refused the message, or did not confirm it in time.
+
+    Attributes:
+        queue: The queue, as the caller named it.
+        code: SQS's own code where it gave one.
+        maybe_sent: Whether the message may have arrived all the same: the answer got
+            lost, or did not come in time.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        queue: str | None = None,
+        code: str | None = None,
+        maybe_sent: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.queue = queue
+        self.code = code
+        self.maybe_sent = maybe_sent
+
+
+class MessageTooLarge(SendError):
+    """The message is larger than SQS takes. Raised before anything is sent.
+
+    Attributes:
+        size: The size of the message in bytes, attributes included.
+        limit: The most that SQS takes.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        queue: str | None = None,
+        code: str | None = None,
+        size: int = 0,
+        limit: int = 0,
+    ) -> None:
+        super().__init__(message, queue=queue, code=code)
+        self.size = size
+        self.limit = limit
+
+
+class InvalidMessage(SendError):
+    """The message has characters, attributes or counts that SQS refuses.
+
+    Raised before anything is sent.
+    """
+
+
+# ----------------------------------------------------------------------- queues
+
+
+class QueueError(SQSOrchestratorError):
+    """An operation on SQS failed.
+
+    Attributes:
+        operation: The SQS operation, such as `ReceiveMessage`.
+        queue: The queue's name or URL, where there is one.
+        code: SQS's own error code, or the name of the transport's exception.
+        transient: Whether the same call may well succeed later.
+        maybe_done: Whether SQS may have carried it out although it failed here.
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        operation: str | None = None,
+        queue: str | None = None,
+        code: str | None = None,
+        transient: bool = False,
+        maybe_done: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.operation = operation
+        self.queue = queue
+        self.code = code
+        self.transient = transient
+        self.maybe_done = maybe_done
+
+
+class QueueNotFound(QueueError):
+    """There is no such queue, in this account and region."""
+
+
+class AccessDenied(QueueError):
+    """A permission is missing, or the credentials are wrong, expired or absent."""
+
+
+class Throttled(QueueError):
+    """SQS asked to slow down, and trying again did not help."""

@@ -1,0 +1,212 @@
+"""Lanes that run: entries in, batch calls out, each entry told what became of it.
+
+`core.batching` decides what goes when; here it goes. One `Lanes` serves one operation over
+all its queues, and belongs to the publisher, reply queue or poller whose host runs it.
+
+An entry is tried again while what failed is passing (throttling, a server's fault, a lost
+connection) and the entry has not expired or been withdrawn. So a timeout is exact whatever
+SQS does, and nobody else has to think about trying again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+from .core.backoff import Backoff
+from .core.batching import Lane, Policy
+from .errors import QueueError, SendError
+from .sqs.port import Failure
+from .tasks import Host
+
+logger = logging.getLogger(__name__)
+
+
+class Entry:
+    """One thing to do, sharing a batch with others. Subclasses hear what became of it.
+
+    Exactly one of `done` and `failed` is called, unless the entry is withdrawn first.
+    """
+
+    __slots__ = ("expires", "last_error", "size", "withdrawn")
+
+    def __init__(self, size: int, expires: float) -> None:
+        self.size = size
+        """Bytes that it takes in its batch."""
+        self.expires = expires
+        """Loop time after which it is not tried again."""
+        self.withdrawn = False
+        self.last_error: QueueError | SendError | None = None
+        """Why it is still not done, where it was tried and failed."""
+
+    def done(self, result: str | None) -> None:
+        """SQS did it; a send gives the message id."""
+
+    def failed(self, error: QueueError | SendError) -> None:
+        """It was refused, or not done when it expired."""
+
+
+E = TypeVar("E", bound=Entry)
+
+
+class _Running(Lane[E]):
+    """A lane with its timer."""
+
+    __slots__ = ("backoff", "scheduled", "timer", "url")
+
+    def __init__(self, url: str, policy: Policy) -> None:
+        super().__init__(policy)
+        self.url = url
+        self.backoff = Backoff()
+        self.scheduled = False
+        self.timer: asyncio.TimerHandle | None = None
+
+
+class Lanes(Generic[E]):
+    """The lanes of one operation, one per queue.
+
+    *operation* carries out a batch: a result or a `Failure` per entry, or a `QueueError`.
+    *policy* says how the lane of a queue batches.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        operation: Callable[[str, Sequence[E]], Awaitable[Sequence[str | Failure | None]]],
+        policy: Callable[[str], Policy],
+    ) -> None:
+        self._host = host
+        self._operation = operation
+        self._policy = policy
+        self._lanes: dict[str, _Running[E]] = {}
+        self._flushed: asyncio.Event | None = None
+        self.batches = 0
+        """Batch calls made."""
+
+    def __len__(self) -> int:
+        """Entries that wait for their batch."""
+        return sum(map(len, self._lanes.values()))
+
+    @property
+    def idle(self) -> bool:
+        """Nothing waits and nothing is in flight."""
+        return not self._lanes
+
+    def add(self, url: str, entry: E) -> None:
+        """Let *entry* join the next batch for the queue at *url*."""
+        lane = self._lanes.get(url)
+        if lane is None:
+            lane = self._lanes[url] = _Running(url, self._policy(url))
+            lane.flushing = self._flushed is not None
+        lane.add(entry, entry.size, asyncio.get_running_loop().time())
+        self._schedule(lane)
+
+    def withdraw(self, url: str, entry: E) -> bool:
+        """Forget *entry*; true where it had not left yet. One in flight may be carried out,
+        but is not tried again and hears nothing."""
+        entry.withdrawn = True
+        lane = self._lanes.get(url)
+        if lane is None or not lane.withdraw(entry):
+            return False
+        self._schedule(lane)
+        return True
+
+    def discard(self, url: str) -> None:
+        """Withdraw all that waits for the queue at *url*, which is no more."""
+        lane = self._lanes.get(url)
+        if lane is not None:
+            for entry in list(lane._waiting):  # noqa: SLF001 - the lane is ours
+                self.withdraw(url, entry)
+
+    async def flush(self) -> None:
+        """Send all that waits without lingering, and wait until it is done. Entries added
+        from now on do not linger either. Cancelling only ends the waiting."""
+        self._flushed = self._flushed or asyncio.Event()
+        self._flushed.clear()
+        for lane in list(self._lanes.values()):
+            lane.flushing = True
+            self._schedule(lane)
+        if self._lanes:
+            await self._flushed.wait()
+
+    def _schedule(self, lane: _Running[E]) -> None:
+        # Not at once: whatever else this turn of the loop adds should travel with it.
+        if not lane.scheduled:
+            lane.scheduled = True
+            asyncio.get_running_loop().call_soon(self._pump, lane)
+
+    def _pump(self, lane: _Running[E]) -> None:
+        """Start the batches that are due, and see to it that the next is not missed."""
+        lane.scheduled = False
+        loop = asyncio.get_running_loop()
+        if lane.timer is not None:
+            lane.timer.cancel()
+            lane.timer = None
+        now = loop.time()
+        while self._host.running and (batch := lane.next_batch(now)) is not None:
+            self.batches += 1
+            self._host.spawn(self._carry_out, lane, batch)
+        if lane.idle:
+            if self._lanes.get(lane.url) is lane:
+                del self._lanes[lane.url]
+            if self._flushed is not None and not self._lanes:
+                self._flushed.set()
+        elif (due := lane.due()) is not None:
+            lane.timer = loop.call_at(max(due, now), self._schedule, lane)
+
+    async def _carry_out(self, lane: _Running[E], batch: list[E]) -> None:
+        again: list[tuple[E, int]] = []
+        loop = asyncio.get_running_loop()
+        try:
+            try:
+                results = await self._operation(lane.url, batch)
+            except QueueError as error:
+                for entry in batch:
+                    if not error.transient:
+                        self._settle(entry, error)
+                    elif self._may_try_again(entry, error, loop.time()):
+                        again.append((entry, entry.size))
+                if error.transient:
+                    lane.pause(loop.time() + lane.backoff.next())
+            else:
+                for entry, result in zip(batch, results, strict=True):
+                    if not isinstance(result, Failure):
+                        if not entry.withdrawn:
+                            entry.done(result)
+                        continue
+                    failure = SendError(
+                        f"SQS refused an entry of a batch: {result.code}: {result.message}",
+                        queue=lane.url,
+                        code=result.code,
+                    )
+                    if result.sender_fault:
+                        self._settle(entry, failure)
+                    elif self._may_try_again(entry, failure, loop.time()):
+                        again.append((entry, entry.size))
+                # What failed alone rides along with the next batch, where there is one.
+                if len(again) == len(batch):
+                    lane.pause(loop.time() + lane.backoff.next())
+                else:
+                    lane.backoff.reset()
+        finally:
+            # Also when cancelled: the host is ending, and what is put back is never sent.
+            lane.batch_ended()
+            if again:
+                lane.put_back(again, loop.time())
+            self._schedule(lane)
+
+    def _may_try_again(self, entry: E, error: QueueError | SendError, now: float) -> bool:
+        entry.last_error = error
+        if entry.withdrawn:
+            return False
+        if now >= entry.expires:
+            self._settle(entry, error)
+            return False
+        return True
+
+    @staticmethod
+    def _settle(entry: E, error: QueueError | SendError) -> None:
+        if not entry.withdrawn:
+            entry.failed(error)

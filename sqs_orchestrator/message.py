@@ -1,0 +1,1 @@
+"""What passes between requester and worker: `Message`, `Reply`, `ReplyTo`. Frozen values."""

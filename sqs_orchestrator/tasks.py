@@ -1,0 +1,174 @@
+"""Who owns the background tasks: a host task with one task group.
+
+A bare task group must be left by the task that entered it. Users cannot promise that:
+pytest fixtures and aiohttp's clean-up contexts enter in one task and leave in another, in
+any order. So a thing with background tasks keeps its task group in a *host task* of its
+own: entering starts it, leaving asks it to stop and waits until it has.
+
+It also keeps the clean-up safe: closing runs inside the host, where a cancellation of the
+task that leaves cannot reach it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Generic, TypeVar
+
+import anyio
+from anyio.abc import TaskGroup
+
+from .errors import SQSOrchestratorError, again
+
+
+class Host:
+    """A host task. Use it once: start, spawn, stop.
+
+    *closing* runs when the host is to end, while its tasks still run; what is left of them
+    afterwards is cancelled. It must bound its own time. It also runs when a task of the
+    host failed, so that whoever waits on that task hears of it.
+    """
+
+    def __init__(self, name: str, closing: Callable[[], Awaitable[None]]) -> None:
+        self.name = name
+        self.failure: BaseException | None = None
+        self._closing = closing
+        self._group: TaskGroup | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._stop = asyncio.Event()
+
+    async def start(self) -> None:
+        """Start the host task; returns once tasks can be spawned."""
+        if self._task is not None:
+            raise RuntimeError(f"{self.name} was entered before; make a new one")
+        started = asyncio.Event()
+        self._task = asyncio.create_task(self._run(started), name=self.name)
+        await started.wait()
+
+    def spawn(
+        self, function: Callable[..., Awaitable[Any]], *args: object, name: str | None = None
+    ) -> None:
+        """Run *function* in the host's task group. It should handle its own failures: one
+        that escapes ends the host."""
+        if self._group is None:
+            raise RuntimeError(f"{self.name} is not running; use it inside 'async with'")
+        self._group.start_soon(function, *args, name=name)
+
+    @property
+    def running(self) -> bool:
+        """Whether tasks can be spawned."""
+        return self._group is not None
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it has been asked to stop."""
+        return self._stop.is_set()
+
+    def request_stop(self) -> None:
+        """Ask the host to stop, and do not wait."""
+        self._stop.set()
+
+    async def stop(self) -> None:
+        """Ask the host to stop, and wait until it has.
+
+        Cancelling the caller does not cut the wait short, since closing is bounded; the
+        cancellation is raised afterwards.
+        """
+        self._stop.set()
+        if self._task is not None:
+            await finished(self._task)
+
+    async def wait(self) -> None:
+        """Wait until the host has ended, without asking it to."""
+        if self._task is not None:
+            await asyncio.wait({self._task})
+
+    async def _run(self, started: asyncio.Event) -> None:
+        try:
+            async with anyio.create_task_group() as group:
+                self._group = group
+                started.set()
+                try:
+                    await self._stop.wait()
+                finally:
+                    self._stop.set()
+                    with anyio.CancelScope(shield=True):
+                        await self._closing()
+                    self._group = None
+                    group.cancel_scope.cancel()
+        except BaseExceptionGroup as group_error:
+            # Kept, not raised: nobody awaits this task but `finished`, and a background
+            # failure must not cancel the body of the caller's `async with`.
+            self.failure = sole(group_error)
+        finally:
+            self._group = None
+
+
+T = TypeVar("T")
+
+
+class Flights(Generic[T]):
+    """Work that many may ask for and that is done once: one flight per key.
+
+    The work runs in the host, so cancelling one who waits for it disturbs no other. Its
+    failure reaches all who wait, and the next to ask starts anew.
+    """
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._flights: dict[str, asyncio.Future[T]] = {}
+
+    async def run(self, key: str, work: Callable[[], Awaitable[T]]) -> T:
+        """What *work* returns, from the flight that is under way or a new one.
+
+        Raises a copy of what it raised where that is an error of this library, so that no
+        two callers share a traceback.
+        """
+        flight = self._flights.get(key)
+        if flight is None:
+            flight = asyncio.get_running_loop().create_future()
+            self._host.spawn(self._fly, key, flight, work)
+            self._flights[key] = flight
+        try:
+            return await asyncio.shield(flight)
+        except SQSOrchestratorError as error:
+            raise again(error) from error
+
+    async def _fly(
+        self, key: str, flight: asyncio.Future[T], work: Callable[[], Awaitable[T]]
+    ) -> None:
+        try:
+            result = await work()
+        except Exception as error:
+            flight.set_exception(error)
+            flight.exception()  # marked as seen: perhaps nobody waits any more
+        except BaseException:
+            flight.set_exception(RuntimeError(f"{self._host.name} was closed"))
+            flight.exception()
+            raise
+        else:
+            flight.set_result(result)
+        finally:
+            del self._flights[key]
+
+
+async def finished(task: asyncio.Task[Any]) -> None:
+    """Wait for *task* to end whatever cancels the caller; the first cancellation is raised
+    afterwards. The task's own outcome is not looked at."""
+    cancelled: asyncio.CancelledError | None = None
+    # The shield is for anyio's scopes, the loop for native cancellations.
+    with anyio.CancelScope(shield=True):
+        while not task.done():
+            try:
+                await asyncio.wait({task})
+            except asyncio.CancelledError as error:
+                cancelled = cancelled or error
+    if cancelled is not None:
+        raise cancelled
+
+
+def sole(error: BaseException) -> BaseException:
+    """The one exception inside nested groups of one, or *error* as it is."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
