@@ -1,0 +1,88 @@
+"""The configuration of the library's own aiobotocore clients."""
+
+from __future__ import annotations
+
+import math
+import socket
+from typing import Any, Final
+
+import botocore.exceptions as boto
+from aiobotocore.config import AioConfig
+
+__all__ = ["make_config", "read_timeout_of"]
+
+KEEPALIVE_TIMEOUT: Final = 50.0
+"""How long an idle connection is kept, in seconds. aiobotocore's 12 s cost a quiet publisher
+a TLS handshake for each message. AWS's own Java SDK keeps idle connections for 60 s; below
+that, hardly ever does a request meet a connection that AWS is just closing."""
+
+_AIOBOTOCORE_KEEPALIVE: Final = 12
+
+
+def make_config(user_config: Any = None) -> AioConfig:
+    """The configuration of the library's own clients; what *user_config* sets wins.
+
+    Retries are off, since the library retries by itself, with a deadline and with knowledge
+    of what may be repeated; so is parameter validation, since it checks messages before.
+    """
+    options: dict[str, Any] = {
+        "retries": {"total_max_attempts": 1},
+        "parameter_validation": False,
+        "tcp_keepalive": True,
+        "max_pool_connections": 50,
+        "connect_timeout": 5.0,
+    }
+    connector: dict[str, Any] = {"keepalive_timeout": KEEPALIVE_TIMEOUT}
+    # aiobotocore passes tcp_keepalive over: it has no use for socket options.
+    if not _other_transport(user_config) and _accepts(connector_args={"socket_factory": _socket}):
+        connector["socket_factory"] = _socket
+    aio: dict[str, Any] = {}
+    if _accepts(warm_up_loader_caches=True):
+        aio["warm_up_loader_caches"] = True
+    if user_config is not None:
+        # Not by its merge(), which loses the connector arguments of one side; of which one
+        # depends on the version.
+        provided = dict(user_config._user_provided_options)
+        connector.update(_connector_args_of(user_config, provided.pop("connector_args", None)))
+        for name in ("http_session_cls", "warm_up_loader_caches"):
+            # Older versions do not tell what was passed from what is a default.
+            value = provided.pop(name, getattr(user_config, name, None) or None)
+            if value is not None:
+                aio[name] = value
+        options.update(provided)
+    return AioConfig(connector_args=connector, **aio, **options)
+
+
+def _connector_args_of(config: Any, given: Any) -> dict[str, Any]:
+    if given is not None:
+        return dict(given)
+    merged = dict(getattr(config, "connector_args", None) or {})
+    if merged.get("keepalive_timeout") == _AIOBOTOCORE_KEEPALIVE:
+        del merged["keepalive_timeout"]  # most likely its default, and nobody's wish
+    return merged
+
+
+def _other_transport(config: Any) -> bool:
+    session = getattr(config, "http_session_cls", None)
+    return session is not None and session.__name__ != "AIOHTTPSession"
+
+
+def _accepts(**options: Any) -> bool:
+    try:
+        AioConfig(**options)
+    except (TypeError, boto.ParamValidationError):
+        return False
+    return True
+
+
+def _socket(address: tuple[Any, ...]) -> socket.socket:
+    """A socket that notices a peer which is gone, even in the middle of a long poll."""
+    made = socket.socket(*address[:3])
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    return made
+
+
+def read_timeout_of(config: Any) -> float:
+    """The read timeout in seconds that *config* gives a client; `math.inf` for none."""
+    timeout = getattr(config, "read_timeout", None)
+    return math.inf if timeout is None else float(timeout)

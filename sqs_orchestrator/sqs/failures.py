@@ -1,0 +1,338 @@
+"""Exceptions of botocore, aiobotocore and aiohttp, as ours: the one place where that happens.
+
+What they do not say by themselves is whether SQS may have carried the call out:
+
+- before a connection stands, it cannot have;
+- once the request is on its way (read timeout, reset, an answer that makes no sense, 5xx),
+  it may have;
+- a 4xx is a refusal, so it has not.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from email.utils import parsedate_to_datetime
+from typing import Any, Final
+
+import aiohttp
+import botocore.exceptions as boto
+
+from ..errors import AccessDenied, QueueError, QueueNotFound, Throttled
+
+__all__ = ["date_of", "error_of", "own_code", "unreadable"]
+
+_NOT_FOUND: Final = frozenset({"QueueDoesNotExist", "NonExistentQueue", "InvalidAddress"})
+
+_DENIED: Final = frozenset(
+    {
+        "AccessDenied",
+        "AccessDeniedException",
+        "AuthFailure",
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "IncompleteSignature",
+        "IncompleteSignatureException",
+        "InvalidAccessKeyId",
+        "InvalidClientTokenId",
+        "InvalidSecurity",
+        "InvalidSignatureException",
+        "InvalidToken",
+        "KMS.AccessDeniedException",
+        "KMS.OptInRequired",
+        "KmsAccessDenied",
+        "KmsOptInRequired",
+        "MissingAuthenticationToken",
+        "MissingAuthenticationTokenException",
+        "NotAuthorized",
+        "OptInRequired",
+        "RequestExpired",
+        "RequestTimeTooSkewed",
+        "SignatureDoesNotMatch",
+        "UnauthorizedOperation",
+        "UnrecognizedClientException",
+    }
+)
+
+_EXPIRED: Final = frozenset({"ExpiredToken", "ExpiredTokenException"})
+
+_THROTTLES: Final = frozenset(
+    {
+        "BandwidthLimitExceeded",
+        "KMS.ThrottlingException",
+        "KmsThrottled",
+        "LimitExceededException",
+        "OverLimit",
+        "RequestLimitExceeded",
+        "RequestThrottled",
+        "RequestThrottledException",
+        "SlowDown",
+        "ThrottledException",
+        "Throttling",
+        "ThrottlingException",
+        "TooManyRequests",
+        "TooManyRequestsException",
+    }
+)
+
+_PASSING: Final = frozenset(
+    {
+        "InternalError",
+        "InternalFailure",
+        "InternalServerError",
+        "RequestTimeout",
+        "RequestTimeoutException",
+        "ServiceUnavailable",
+        "ServiceUnavailableException",
+    }
+)
+
+# One name for one thing: SQS's JSON protocol, its older query protocol and the servers that
+# imitate them do not agree.
+_OTHER_NAMES: Final = {
+    "NonExistentQueue": "QueueDoesNotExist",
+    "QueueAlreadyExists": "QueueNameExists",
+}
+
+# A batch needs the permission of the single operation.
+_PERMISSIONS: Final = {
+    "SendMessageBatch": "sqs:SendMessage",
+    "DeleteMessageBatch": "sqs:DeleteMessage",
+    "ChangeMessageVisibilityBatch": "sqs:ChangeMessageVisibility",
+    "CreateQueue": "sqs:CreateQueue (and sqs:TagQueue, since the queue is tagged)",
+}
+
+_NO_CREDENTIALS: Final[tuple[type[Exception], ...]] = tuple(
+    kind
+    for name in (
+        "NoCredentialsError",
+        "PartialCredentialsError",
+        "CredentialRetrievalError",
+        "UnknownCredentialError",
+        "NoAuthTokenError",
+        "TokenRetrievalError",
+        "MetadataRetrievalError",
+        "RefreshWithMFAUnsupportedError",
+        "SSOError",
+        "LoginError",  # not in every version of botocore
+    )
+    if (kind := getattr(boto, name, None)) is not None
+)
+
+_CLOSED_TEXTS: Final = ("Session is closed", "Connector is closed")
+
+
+def error_of(operation: str, queue: str | None, exc: Exception) -> Exception:
+    """What to raise instead of *exc*: a `QueueError`, or a `RuntimeError` where the client
+    was used after it had been closed."""
+    if isinstance(exc, QueueError):
+        return exc
+    if isinstance(exc, boto.ClientError):
+        return _refusal(operation, queue, exc)
+    facts: dict[str, Any] = {"operation": operation, "queue": queue, "code": type(exc).__name__}
+    about = f"{operation}{f' on {queue}' if queue else ''}"
+    if isinstance(exc, _NO_CREDENTIALS):
+        return AccessDenied(
+            f"{about}: there are no usable AWS credentials ({exc}): set them in the "
+            "environment, a profile or a role, or pass them to connect()",
+            **facts,
+        )
+    details: dict[str, Any] = getattr(exc, "kwargs", {})
+    cause = details.get("error", exc)
+    if _means_closed(exc, cause):
+        return RuntimeError(f"{about}: the SQS client is closed")
+    endpoint = details.get("endpoint_url") or details.get("proxy_url")
+    place = f"the endpoint {endpoint}" if endpoint else "the endpoint"
+    if isinstance(exc, boto.SSLError):
+        # A certificate that is not trusted now will not be in a second; a handshake that
+        # broke off is one more lost connection.
+        return QueueError(
+            f"{about}: no secure connection to {place}: {cause}: check the endpoint URL, a "
+            "proxy in between, and the certificates (AWS_CA_BUNDLE)",
+            transient="certificate" not in str(cause).lower(),
+            **facts,
+        )
+    if _before_connection(exc, cause):
+        return QueueError(
+            f"{about}: {place} is unreachable: {_short(cause)}: check the network, the region "
+            "and endpoint_url",
+            transient=True,
+            **facts,
+        )
+    if isinstance(exc, boto.ReadTimeoutError | TimeoutError):
+        return QueueError(
+            f"{about}: {place} did not answer within the read timeout; SQS may have done it "
+            "all the same",
+            transient=True,
+            maybe_done=True,
+            **facts,
+        )
+    if isinstance(cause, aiohttp.InvalidURL) or (
+        isinstance(exc, boto.BotoCoreError) and not isinstance(exc, _TRANSPORT)
+    ):
+        return QueueError(f"{about}: the call could not be made: {exc}", **facts)
+    if isinstance(exc, _TRANSPORT):
+        return QueueError(
+            f"{about}: the connection to {place} broke off: {_short(cause)}; SQS may have done "
+            "it all the same",
+            transient=True,
+            maybe_done=True,
+            **facts,
+        )
+    if isinstance(exc, RuntimeError):
+        return exc
+    # Left are KeyError, TypeError and their like, out of a parser that met what it does not
+    # expect.
+    return unreadable(operation, queue, f"{type(exc).__name__}: {exc}", type(exc).__name__)
+
+
+_TRANSPORT: Final = (
+    boto.HTTPClientError,
+    boto.ConnectionError,
+    boto.IncompleteReadError,
+    aiohttp.ClientError,
+    OSError,
+)
+
+
+def _means_closed(exc: Exception, cause: object) -> bool:
+    if isinstance(cause, RuntimeError | aiohttp.ClientConnectionError):
+        return str(cause).startswith(_CLOSED_TEXTS)
+    # aiobotocore drops its sessions when it closes, and stumbles over that.
+    return isinstance(exc, boto.HTTPClientError) and isinstance(cause, AttributeError)
+
+
+def _before_connection(exc: Exception, cause: object) -> bool:
+    """Whether *exc* came before a connection stood, so that SQS cannot have seen the call."""
+    if isinstance(exc, boto.ConnectTimeoutError | boto.ProxyConnectionError):
+        return True
+    if isinstance(cause, aiohttp.ClientConnectorError | socket.gaierror | ConnectionRefusedError):
+        return True
+    # aiobotocore calls a connection that was reset half-way an EndpointConnectionError too:
+    # only what aiohttp said tells them apart.
+    return isinstance(exc, boto.EndpointConnectionError) and not isinstance(
+        cause, OSError | aiohttp.ClientConnectionError
+    )
+
+
+def _refusal(operation: str, queue: str | None, exc: Any) -> QueueError:
+    """The error of a response that has an error status."""
+    error = exc.response.get("Error") or {}
+    metadata = exc.response.get("ResponseMetadata") or {}
+    status = metadata.get("HTTPStatusCode") or 0
+    code = own_code(str(error.get("Code") or "")) or (str(status) if status else "Unknown")
+    said = str(error.get("Message") or "no further explanation")
+    facts: dict[str, Any] = {"operation": operation, "queue": queue, "code": code}
+    about = f"{operation}{f' on {queue}' if queue else ''}"
+    if exc.operation_name != operation:
+        # While signing, the credentials had to be fetched, from STS for instance.
+        about = f"{about}: {exc.operation_name} failed, which was to bring the credentials"
+
+    if code in _THROTTLES or code.startswith("Throttling.") or status == 429:
+        return Throttled(
+            f"{about}: SQS asks to slow down ({code}: {said})", transient=True, **facts
+        )
+    if status >= 500 or status == 408 or code in _PASSING:
+        return QueueError(
+            f"{about}: the service failed ({code}: {said}); try again later",
+            transient=True,
+            maybe_done=exc.operation_name == operation,
+            **facts,
+        )
+    if code in _NOT_FOUND:
+        return QueueNotFound(
+            f"{about}: there is no such queue here, or no permission to see it ({said}): check "
+            "its name, the region, the account, and whether it was deleted a moment ago",
+            **facts,
+        )
+    if _is_skew(code, said):
+        return AccessDenied(
+            f"{about}: the signature was refused since this machine's clock is "
+            f"{_clock_error(date_of(exc))}: set the clock (NTP) ({code}: {said})",
+            **facts,
+        )
+    if code in _DENIED or status in (401, 403):
+        return AccessDenied(f"{about}: {_remedy(operation, code, exc)} ({code}: {said})", **facts)
+    if code == "QueueDeletedRecently":
+        return QueueError(
+            f"{about}: a queue of this name was deleted a moment ago, and SQS refuses the name "
+            "for 60 seconds: wait, or take another",
+            transient=True,
+            **facts,
+        )
+    if code == "QueueNameExists":
+        return QueueError(
+            f"{about}: a queue of this name exists with other attributes, and is not altered "
+            f"({said})",
+            **facts,
+        )
+    if code.startswith(("KMS.", "Kms")):
+        return QueueError(
+            f"{about}: the queue's KMS key cannot be used ({code}: {said}): check the key's "
+            "state and policy",
+            **facts,
+        )
+    return QueueError(f"{about}: SQS refused it ({code}: {said})", **facts)
+
+
+def own_code(code: str) -> str:
+    """SQS's code without the prefix of the query protocol, and always the same one."""
+    code = code.removeprefix("AWS.SimpleQueueService.")
+    return _OTHER_NAMES.get(code, code)
+
+
+def _remedy(operation: str, code: str, exc: Any) -> str:
+    if code in _EXPIRED:
+        return "the credentials have expired: renew them"
+    if code.startswith(("KMS.", "Kms")):
+        return (
+            "no access to the queue's KMS key: grant kms:Decrypt to receive, and "
+            "kms:GenerateDataKey too to send"
+        )
+    if exc.operation_name != operation:
+        return "check the role and the credentials that may assume it"
+    if code in ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "NotAuthorized"):
+        permission = _PERMISSIONS.get(operation, f"sqs:{operation}")
+        return f"the permission {permission} is missing: grant it in the IAM or queue policy"
+    return "the credentials were refused: check the access key, the secret, the token, the region"
+
+
+def _is_skew(code: str, said: str) -> bool:
+    return code in ("RequestTimeTooSkewed", "RequestExpired") or (
+        code in _DENIED
+        and code not in _EXPIRED
+        and ("Signature expired" in said or "not yet current" in said)
+    )
+
+
+def _clock_error(date: str | None) -> str:
+    """How far the machine's clock is from the `Date` of a response, in words."""
+    try:
+        off = time.time() - parsedate_to_datetime(date or "").timestamp()
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return "wrong"
+    return f"{abs(off):.0f} s {'ahead of' if off > 0 else 'behind'} SQS's"
+
+
+def date_of(exc: Any) -> str | None:
+    metadata = exc.response.get("ResponseMetadata") or {}
+    date: str | None = (metadata.get("HTTPHeaders") or {}).get("date")
+    return date
+
+
+def _short(cause: object) -> str:
+    return str(cause) or type(cause).__name__
+
+
+def unreadable(
+    operation: str, queue: str | None, why: str, code: str = "InvalidResponse"
+) -> QueueError:
+    return QueueError(
+        f"{operation}{f' on {queue}' if queue else ''}: the answer cannot be read ({why}): is "
+        "this an SQS endpoint, or is a proxy in between? SQS may have done it all the same",
+        operation=operation,
+        queue=queue,
+        code=code,
+        transient=True,
+        maybe_done=True,
+    )
