@@ -1,0 +1,160 @@
+"""Everything that is done to this project: `python3 noxfile.py [SESSION ...] [NOX OPTIONS]`.
+
+Run as a program it needs nothing but Python: it makes a virtual environment with Nox in it,
+once, and hands over to it. So it works where the system's Python is managed by the
+distribution. With Nox at hand, `nox -s SESSION` is the same.
+
+    python3 noxfile.py demo         the main job, on an SQS server on this machine
+    python3 noxfile.py tests        the tests, on the running Python
+    python3 noxfile.py tests-3.12   the tests, on that Python
+    python3 noxfile.py --list       the other sessions
+"""
+
+# Up to `import nox`, old Pythons have to understand this too, to say what is wrong.
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+OWN = HERE / ".nox" / ".bootstrap"
+
+
+def run_as_program(arguments: "list[str]") -> "int | str":
+    """Run Nox, from an environment of our own where there is none; returns its exit code."""
+    if sys.version_info < (3, 11):  # noqa: UP036 - said here, or nobody says it plainly
+        version = ".".join(map(str, sys.version_info[:2]))
+        return f"This needs Python 3.11 or newer, and {sys.executable} is Python {version}."
+    python = sys.executable
+    if importlib.util.find_spec("nox") is None:
+        python = str(OWN / ("Scripts" if sys.platform == "win32" else "bin") / "python")
+        problem = make_own_environment(python)
+        if problem:
+            return problem
+    sessions = []
+    while arguments and not arguments[0].startswith("-"):
+        sessions.append(arguments.pop(0))
+    command = [python, "-m", "nox", "-f", str(HERE / "noxfile.py")]
+    if sessions:
+        command += ["-s", *sessions]
+    return subprocess.call(command + arguments)
+
+
+def make_own_environment(python: str) -> "str | None":
+    """Make the environment unless it is there and whole; returns what is wrong, if anything."""
+    # Written last, so that an interrupted attempt is not taken for a whole one. It names the
+    # path and the Python, since an environment survives neither a move nor an upgrade.
+    stamp = OWN / "complete"
+    facts = f"{OWN} {sys.base_prefix} {sys.version}"
+    if stamp.exists() and stamp.read_text("utf-8") == facts:
+        return None
+    for module in ("venv", "ensurepip"):
+        if importlib.util.find_spec(module) is None:
+            return (
+                f"{sys.executable} cannot make virtual environments, since it lacks '{module}'."
+                " Install that first; on Debian and Ubuntu: apt install python3-venv"
+            )
+    print("Setting up Nox in .nox/.bootstrap, once ...", flush=True)
+    pip = [python, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    if subprocess.call([sys.executable, "-m", "venv", "--clear", str(OWN)]) != 0:
+        return f"{sys.executable} could not make a virtual environment; why, it says above."
+    if subprocess.call([*pip, "install", "nox>=2025.5"]) != 0:
+        return "pip could not install Nox; why, it says above."
+    install_uv(python, pip)
+    stamp.write_text(facts, "utf-8")
+    return None
+
+
+def install_uv(python: str, pip: "list[str]") -> None:
+    """Install uv, with which Nox makes its environments many times faster, where it works.
+
+    It reads none of pip's settings (index, proxy, certificates), so it is tried out, and
+    dropped where it gets nothing although pip did.
+    """
+    tried = [python, "-m", "uv", "pip", "install", "--dry-run", "--python", python, "hatchling"]
+    if quiet([*pip, "install", "uv"]) == 0 and quiet(tried) != 0:
+        quiet([*pip, "uninstall", "--yes", "uv"])
+
+
+def quiet(command: "list[str]") -> int:
+    """Run *command* and return its exit code; what it says is not shown."""
+    return subprocess.run(command, capture_output=True, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(run_as_program(sys.argv[1:]))
+
+
+import nox  # noqa: E402
+
+PYPROJECT = nox.project.load_toml(HERE / "pyproject.toml")
+PYTHONS = nox.project.python_versions(PYPROJECT)
+PACKAGE = PYPROJECT["project"]["name"]
+
+nox.needs_version = ">=2025.5"
+nox.options.default_venv_backend = "uv|virtualenv"
+# Kept from run to run. What they need is installed each time all the same, so a changed
+# pyproject.toml is noticed.
+nox.options.reuse_existing_virtualenvs = True
+nox.options.error_on_external_run = True
+nox.options.sessions = ["lint", "typing", "docs", "tests"]
+
+
+def install(session: nox.Session, *groups: str, extras: str = "") -> None:
+    """Install dependency groups and the package, from a wheel built now."""
+    session.install("hatchling", *nox.project.dependency_groups(PYPROJECT, *groups))
+    wheels = Path(session.create_tmp()) / "wheel"
+    shutil.rmtree(wheels, ignore_errors=True)
+    build = ["hatchling", "build", "-t", "wheel", "-d", str(wheels)]
+    session.run("python", "-m", *build, silent=True)
+    (wheel,) = wheels.iterdir()
+    session.install(f"{PACKAGE}{extras} @ {wheel.as_uri()}")
+    # Its version may be that of the wheel before it, which would be kept.
+    session.install("--force-reinstall", "--no-deps", str(wheel))
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style, formatting, and the direction of imports."""
+    session.install(*nox.project.dependency_groups(PYPROJECT, "lint"))
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+    session.run("lint-imports", "--no-cache", env={"PYTHONPATH": str(HERE)})
+
+
+@nox.session
+def typing(session: nox.Session) -> None:
+    """Strict types, of the tests too."""
+    install(session, "typing", extras="[testing]")
+    session.run("mypy")
+
+
+def tests(session: nox.Session) -> None:
+    """The tests, against the installed wheel. Arguments after `--` go to pytest."""
+    install(session, "test", extras="[testing]")
+    # Without this, `python -m` would put the working directory, and so the source tree,
+    # before the installed wheel, in the processes that tests start too.
+    session.run("pytest", *session.posargs, env={"PYTHONSAFEPATH": "1"})
+
+
+nox.session(tests)
+for version in PYTHONS:
+    nox.session(name=f"tests-{version}", python=version, default=False)(tests)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation into site/; a warning is an error."""
+    install(session, "docs")
+    session.run("mkdocs", "build", "--strict", "--quiet", *session.posargs)
+
+
+@nox.session(default=False)
+def demo(session: nox.Session) -> None:
+    """The main job, on an SQS server on this machine."""
+    install(session, extras="[testing]")
+    session.run(
+        "python", "-m", "sqs_orchestrator", "demo", *session.posargs, env={"PYTHONSAFEPATH": "1"}
+    )
