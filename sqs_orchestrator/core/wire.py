@@ -576,19 +576,20 @@ def _as_given(name: str, value: Mapping[Any, Any]) -> AttributeValue:
     return {"DataType": kind, field: content}
 
 
-def check_count(attributes: Attributes, *, time_to_live: bool = False) -> None:
-    """Check the number of attributes of a message, the caller's and the library's; with
-    *time_to_live* one more will join them when it leaves.
+def check_count(attributes: Attributes, *, reserve: int = 0, queue: str | None = None) -> None:
+    """Check the number of attributes of a message, the caller's and the library's, of which
+    *reserve* will join only when it leaves.
 
     Raises:
         InvalidMessage: There are more than SQS takes.
     """
-    count = len(attributes) + time_to_live
+    count = len(attributes) + reserve
     if count > MESSAGE_ATTRIBUTES:
-        own = len(_RESERVED.intersection(attributes)) + time_to_live
+        own = len(_RESERVED.intersection(attributes)) + reserve
         raise InvalidMessage(
             f"the message has {count} attributes, and SQS takes {MESSAGE_ATTRIBUTES}: the "
-            f"library itself uses {own}, which leaves {MESSAGE_ATTRIBUTES - own} for yours"
+            f"library itself uses {own}, which leaves {MESSAGE_ATTRIBUTES - own} for yours",
+            queue=queue,
         )
 
 
@@ -623,18 +624,18 @@ def _plain_number(text: str) -> PlainValue:
 # ------------------------------------------------------------- bodies and sizes
 
 
-def check_body(body: str) -> None:
+def check_body(body: str, queue: str | None = None) -> None:
     """Check that SQS takes *body*.
 
     Raises:
         InvalidMessage: It is empty, or has a character that SQS refuses.
     """
     if not body:
-        raise InvalidMessage("the body is empty: SQS refuses empty bodies")
-    _check_characters(body, "body")
+        raise InvalidMessage("the body is empty: SQS refuses empty bodies", queue=queue)
+    _check_characters(body, "body", queue)
 
 
-def _check_characters(text: str, what: str) -> None:
+def _check_characters(text: str, what: str, queue: str | None = None) -> None:
     # Both ways round the search are many times faster than it. In ASCII only control
     # characters can be wrong; and what is printable is a subset of what SQS takes.
     if text.isascii():
@@ -646,7 +647,8 @@ def _check_characters(text: str, what: str) -> None:
     if found:
         raise InvalidMessage(
             f"the {what} has U+{ord(found[0]):04X} at position {found.start()}, a character "
-            "that SQS refuses"
+            "that SQS refuses",
+            queue=queue,
         )
 
 
@@ -688,33 +690,38 @@ def check_size(size: int, queue: str | None = None) -> None:
 _GROUP_ID = re.compile(r"[!-~]+")
 
 
-def check_group_id(group_id: str) -> None:
+def check_group_id(group_id: object, queue: str | None = None) -> None:
     """Raises `InvalidMessage` where SQS would refuse *group_id*."""
-    _check_id(group_id, "group_id")
+    _check_id(group_id, "group_id", queue)
 
 
-def check_deduplication_id(deduplication_id: str) -> None:
+def check_deduplication_id(deduplication_id: object, queue: str | None = None) -> None:
     """Raises `InvalidMessage` where SQS would refuse *deduplication_id*."""
-    _check_id(deduplication_id, "deduplication_id")
+    _check_id(deduplication_id, "deduplication_id", queue)
 
 
-def _check_id(value: object, what: str) -> None:
+def _check_id(value: object, what: str, queue: str | None) -> None:
     if not isinstance(value, str) or not 0 < len(value) <= GROUP_ID_CHARACTERS:
-        raise InvalidMessage(f"{what} is not a str of 1 to {GROUP_ID_CHARACTERS} characters")
+        raise InvalidMessage(
+            f"{what} is not a str of 1 to {GROUP_ID_CHARACTERS} characters", queue=queue
+        )
     if not _GROUP_ID.fullmatch(value):
         raise InvalidMessage(
-            f"{what} is {quoted(value)}: SQS takes ASCII letters, digits and punctuation"
+            f"{what} is {quoted(value)}: SQS takes ASCII letters, digits and punctuation",
+            queue=queue,
         )
 
 
-def check_delay(delay: object) -> int:
+def check_delay(delay: object, queue: str | None = None) -> int:
     """*delay* in the whole seconds that SQS knows, rounded up: never early.
 
     Raises:
         InvalidMessage: It is not within 0 to 900.
     """
     if not isinstance(delay, (int, float)) or not 0 <= delay <= DELAY:
-        raise InvalidMessage(f"the delay is {quoted(delay)}: SQS takes 0 to {DELAY:.0f} seconds")
+        raise InvalidMessage(
+            f"the delay is {quoted(delay)}: SQS takes 0 to {DELAY:.0f} seconds", queue=queue
+        )
     return math.ceil(delay)
 
 
@@ -767,7 +774,7 @@ def queue_name_of(url: str) -> str:
 def account_of(url: str) -> str | None:
     """The account in a queue's URL; `None` where it has none."""
     parts = url.rsplit("/", 2)
-    return parts[1] if len(parts) == 3 and ":" not in parts[1] and parts[1] else None
+    return parts[1] if len(parts) == 3 and "://" in parts[0] else None
 
 
 def failover_url(url: str) -> str:
@@ -778,7 +785,12 @@ def failover_url(url: str) -> str:
 def is_sweepers(prefix: str, name: str) -> bool:
     """Whether *name* is a queue of the Java sweeper of *prefix*. They carry serialized
     objects: nobody else may write to them, read them or delete them."""
-    return name == prefix or name == prefix + _DEAD_LETTERS
+    return name == prefix or is_sweepers_dead_letters(prefix, name)
+
+
+def is_sweepers_dead_letters(prefix: str, name: str) -> bool:
+    """Whether *name* is the dead-letter queue of the Java sweeper of *prefix*."""
+    return name == prefix + _DEAD_LETTERS
 
 
 # ----------------------------------------------------------- tags and sweeping

@@ -1,0 +1,132 @@
+"""Which reply addresses a worker answers.
+
+Whoever may write to a request queue chooses the reply address, so an address is a claim and
+not an order. Of an address only the account and the queue's name are used, at the worker's
+own endpoint: no host in it is ever contacted. Where it names an AWS region, that must be the
+worker's own. The account must be the request queue's or one that the worker was told of,
+and the name must look like that of a reply queue. So nobody can make a worker write to
+another queue, nor to those of the Java client's sweeper, which reads serialized objects.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from functools import lru_cache
+
+from . import wire
+
+# Exactly what SQS and the servers that imitate it hand out. Whatever else a URL may hold
+# (credentials, escapes, dots between slashes, a query, capitals, other digits than ASCII's)
+# does not match. LocalStack and ElasticMQ have the forms that begin with `queue`.
+_ADDRESS = re.compile(
+    r"https?://(?P<host>[a-z0-9_](?:[a-z0-9_.-]{0,251}[a-z0-9_])?|\[[0-9a-f:.]{2,45}\])"
+    r"(?::[0-9]{1,5})?"
+    r"/(?:queue/[a-z0-9-]{1,32}/(?=[0-9]))?"
+    r"(?P<account>[0-9]{1,20}|queue)"
+    r"/(?P<name>[A-Za-z0-9_-]{1,80})"
+)
+
+_AWS = (
+    r"(?:amazonaws\.com(?:\.cn)?|api\.aws|api\.amazonwebservices\.com\.cn|amazonaws\.eu"
+    r"|c2s\.ic\.gov|sc2s\.sgov\.gov|csp\.hci\.ic\.gov|cloud\.adc-e\.uk)"
+)
+_REGION = r"(?P<region>[a-z]{2,}(?:-[a-z]+)+-[0-9]+)"
+_HOSTS = (
+    # sqs.<region>, its FIPS, dual-stack and interface-endpoint forms
+    re.compile(rf"(?:[a-z0-9.-]+\.)?sqs(?:-fips)?\.{_REGION}(?:\.vpce)?\.{_AWS}"),
+    # <region>.queue, of the first SDKs
+    re.compile(rf"{_REGION}\.queue\.{_AWS}"),
+)
+
+
+class Refused(Exception):
+    """A reply address that the worker does not answer.
+
+    Attributes:
+        reason: Why not, safe to log.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def check_reply_address(
+    reply_to: wire.ReplyTo,
+    request_queue_url: str,
+    *,
+    region: str | None,
+    prefixes: Sequence[str] | None,
+    accounts: Collection[str] = (),
+) -> str:
+    """The URL, at the worker's own endpoint, of the queue to answer to.
+
+    Args:
+        reply_to: The address.
+        request_queue_url: The worker's own queue.
+        region: The worker's own region; `None` where only its queue may tell.
+        prefixes: With what the names of reply queues begin; `None` allows any name that is
+            not one of the Java client's own.
+        accounts: Accounts to answer beside the request queue's own.
+
+    Raises:
+        Refused: The address is not one to answer.
+    """
+    address = _ADDRESS.fullmatch(reply_to.queue_url)
+    shown = wire.quoted(reply_to.queue_url, 160)
+    if address is None:
+        raise Refused(f"the reply address {shown} is not the URL of a standard queue")
+    host, account, name = address["host"], address["account"], address["name"]
+    named = region_of(host)
+    if named is not None and named != (own := region or _region_of_url(request_queue_url)):
+        raise Refused(
+            f"the reply address {shown} is in the region {named}, the worker in "
+            f"{own or 'one that is not known'}"
+        )
+    if account != wire.account_of(request_queue_url) and account not in accounts:
+        raise Refused(
+            f"the reply address {shown} is in the account {account}, which is neither the "
+            "request queue's own nor one of reply_accounts"
+        )
+    _check_name(name, reply_to, prefixes, shown)
+    return f"{request_queue_url.rsplit('/', 2)[0]}/{account}/{name}"
+
+
+def _check_name(
+    name: str, reply_to: wire.ReplyTo, prefixes: Sequence[str] | None, shown: str
+) -> None:
+    # Whatever names are allowed, these harm the Java programs that own them.
+    if wire.is_sweepers(wire.JAVA_PREFIX, name):
+        raise Refused(f"the reply address {shown} is a queue of the Java client's sweeper")
+    if name.startswith(wire.JAVA_PREFIX) and reply_to.correlation_id is None:
+        raise Refused(
+            f"the reply address {shown} has no correlation id: old Java clients spin on a reply "
+            "without"
+        )
+    if prefixes is None:
+        return
+    if not any(name.startswith(prefix) and len(name) > len(prefix) for prefix in prefixes):
+        raise Refused(
+            f"the reply address {shown} does not begin with one of reply_queue_prefixes, or has "
+            "nothing after it"
+        )
+    if any(wire.is_sweepers_dead_letters(prefix, name) for prefix in prefixes):
+        raise Refused(f"the reply address {shown} is the dead-letter queue of a sweeper")
+
+
+@lru_cache(maxsize=256)
+def region_of(host: str) -> str | None:
+    """The AWS region that a host of SQS names; `None` for any other host."""
+    if host == "queue.amazonaws.com":
+        return "us-east-1"
+    for form in _HOSTS:
+        match = form.fullmatch(host)
+        if match is not None:
+            return match["region"]
+    return None
+
+
+def _region_of_url(url: str) -> str | None:
+    _, _, rest = url.partition("://")
+    return region_of(rest.partition("/")[0].partition(":")[0])
