@@ -42,7 +42,7 @@ def make_config(user_config: Any = None) -> AioConfig:
     if user_config is not None:
         # Not by its merge(), which loses the connector arguments of one side; of which one
         # depends on the version.
-        provided = dict(user_config._user_provided_options)
+        provided = dict(user_config._user_provided_options)  # noqa: SLF001 - all it offers
         connector.update(_connector_args_of(user_config, provided.pop("connector_args", None)))
         for name in ("http_session_cls", "warm_up_loader_caches"):
             # Older versions do not tell what was passed from what is a default.

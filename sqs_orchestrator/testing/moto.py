@@ -1,0 +1,39 @@
+"""moto's SQS over real HTTP, inside this process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+__all__ = ["moto_server"]
+
+
+@contextmanager
+def moto_server() -> Iterator[str]:
+    """Run a moto server in a thread, on a free port of 127.0.0.1; gives its endpoint URL.
+
+    Pass any access key and secret with it. What it holds is gone when it ends, and it shares
+    its queues with every other moto server of this process. Its clock ticks once a second,
+    and it slows down with the messages that it stores: fine for tests, not for benchmarks.
+
+    Raises:
+        ImportError: moto is not installed.
+    """
+    server = _server_class()(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        yield f"http://{host}:{port}"
+    finally:
+        server.stop()
+
+
+def _server_class() -> Any:
+    try:
+        from moto.server import ThreadedMotoServer
+    except ImportError as error:
+        raise ImportError(
+            "the moto server is not installed: pip install 'sqs-orchestrator[testing]'"
+        ) from error
+    return ThreadedMotoServer
