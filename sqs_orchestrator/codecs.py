@@ -1,0 +1,335 @@
+"""Bodies and values: what a `str` in SQS becomes in the program, and the other way round.
+
+JSON is the default. Pydantic is used where it is installed, imported when the first type
+needs it; without it, the standard library's own types and dataclasses work.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import importlib
+import json
+import sys
+import types
+import typing
+from collections.abc import Callable, Collection, Mapping
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from functools import lru_cache
+from pathlib import PurePath
+from typing import Any, Protocol, Union, get_args, get_origin
+from uuid import UUID
+
+from .errors import InvalidMessage
+
+__all__ = ["Codec", "CodecError", "JSONCodec", "encode"]
+
+
+class CodecError(ValueError):
+    """A body is not what its reader asked for."""
+
+
+class Codec(Protocol):
+    """Turns values into bodies and back."""
+
+    def encode(self, value: Any) -> tuple[str, str | None]:
+        """The body for *value*, and its media type where it is neither plain text nor JSON.
+
+        Raises:
+            InvalidMessage: *value* cannot be a body.
+        """
+        ...
+
+    def decode(self, body: str, type: Any, content_type: str | None = None) -> Any:  # noqa: A002
+        """*body* as a value of *type*.
+
+        Raises:
+            CodecError: *body* is no such value.
+        """
+        ...
+
+
+def encode(codec: Codec, value: Any) -> tuple[str, str | None]:
+    """The body for *value* and its media type: a `str` travels as it is, by any codec."""
+    if isinstance(value, str):
+        return str.__str__(value), None
+    return codec.encode(value)
+
+
+class JSONCodec:
+    """JSON, the default codec.
+
+    It writes ASCII on one line, and beside JSON's own types dataclasses, pydantic models,
+    datetimes, UUIDs, decimals (as text, since JSON's numbers lose digits), enums, paths and
+    sets. What it reads as a named type, it checks: by pydantic where that is installed.
+    """
+
+    def __repr__(self) -> str:
+        return "JSONCodec()"
+
+    def encode(self, value: Any) -> tuple[str, str | None]:
+        if isinstance(value, str):
+            return str.__str__(value), None
+        try:
+            return _encoder.encode(value), None
+        except (TypeError, ValueError, RecursionError) as error:
+            reason = "it is nested too deep" if isinstance(error, RecursionError) else error
+            raise InvalidMessage(
+                f"a body of type {type(value).__name__} cannot be sent as JSON: {reason}"
+            ) from error
+
+    def decode(self, body: str, type: Any, content_type: str | None = None) -> Any:  # noqa: A002
+        if type is str:
+            return body
+        if content_type is not None and not _is_text_or_json(content_type):
+            raise CodecError(f"the body is {content_type!r}, not JSON")
+        if get_origin(type) in _UNIONS and str in get_args(type):
+            return self._decode_text_or(body, type)
+        try:
+            return _reader(type)(body)
+        except RecursionError as error:
+            raise CodecError("the body is nested too deep") from error
+
+    def _decode_text_or(self, body: str, union: Any) -> Any:
+        """*body* as a member of a union that has `str` in it: text travels as it is, so
+        whatever is none of the others is text."""
+        others = tuple(member for member in get_args(union) if member is not str)
+        try:
+            return self.decode(body, Union[others])  # noqa: UP007 - made at run time
+        except CodecError:
+            return body
+
+
+_UNIONS = (Union, types.UnionType)
+
+
+def _is_text_or_json(content_type: str) -> bool:
+    kind = content_type.partition(";")[0].strip().lower()
+    return kind.startswith("text/") or kind == "application/json" or kind.endswith("+json")
+
+
+# --------------------------------------------------------------------- encoding
+
+
+def _plain(value: Any) -> Any:
+    """What JSON's own encoder does not know, in what it knows."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    dump = getattr(value, "model_dump", None)
+    if callable(dump) and not isinstance(value, type):
+        return dump(mode="json", by_alias=True)
+    for kind, plain in _PLAIN:
+        if isinstance(value, kind):
+            return plain(value)
+    hint = ": encode them first, in base64 for instance" if isinstance(value, _BYTES) else ""
+    raise TypeError(f"{type(value).__name__} is not JSON{hint}")
+
+
+_BYTES = (bytes, bytearray, memoryview)
+
+
+def _in_order(values: Collection[Any]) -> list[Any]:
+    # The same set makes the same body, for the sake of content-based deduplication.
+    try:
+        return sorted(values)
+    except TypeError:
+        return list(values)
+
+
+_PLAIN: tuple[tuple[Any, Callable[[Any], Any]], ...] = (
+    (enum.Enum, lambda value: value.value),
+    ((datetime, date, time), lambda value: value.isoformat()),
+    (timedelta, timedelta.total_seconds),
+    ((UUID, Decimal, PurePath), str),
+    ((set, frozenset), _in_order),
+    (Mapping, dict),
+)
+
+# Made once: `json.dumps` makes one for each call that does not take all of its defaults.
+_encoder = json.JSONEncoder(separators=(",", ":"), allow_nan=False, default=_plain)
+
+
+# --------------------------------------------------------------------- decoding
+
+
+def _reader(type: Any) -> Callable[[str], Any]:  # noqa: A002
+    try:
+        return _cached_reader(type)
+    except TypeError:  # a type that cannot be hashed, such as one annotated with a list
+        return _make_reader(type)
+
+
+def _make_reader(type: Any) -> Callable[[str], Any]:  # noqa: A002
+    """What reads a body as a value of *type*."""
+    if type is Any or type is object:
+        return _load
+    pydantic = _pydantic()
+    if pydantic is None:
+        return lambda body: _as(type, _load(body), "$")
+    try:
+        adapter = pydantic.TypeAdapter(type)
+    except pydantic.errors.PydanticUserError as error:
+        raise CodecError(f"bodies cannot be read as {type!r}: {error}") from error
+
+    def read(body: str) -> Any:
+        try:
+            return adapter.validate_json(body)
+        except pydantic.ValidationError as error:
+            raise CodecError(_summary(error)) from error
+
+    return read
+
+
+_cached_reader = lru_cache(maxsize=512)(_make_reader)
+
+
+def _pydantic() -> Any:
+    try:
+        return sys.modules.get("pydantic") or importlib.import_module("pydantic")
+    except ImportError:
+        return None
+
+
+def _summary(error: Any) -> str:
+    """What pydantic found, without the values: those are the sender's business."""
+    faults = error.errors(include_url=False, include_context=False, include_input=False)
+    shown = "; ".join(
+        f"{'.'.join(map(str, fault['loc'])) or '$'}: {fault['msg']}" for fault in faults[:5]
+    )
+    return f"the body does not fit: {shown}{'; ...' if len(faults) > 5 else ''}"
+
+
+def _load(body: str) -> Any:
+    try:
+        return json.loads(body)
+    except ValueError as error:
+        raise CodecError(f"the body is not JSON: {error}") from error
+
+
+# Below: the types of the standard library, for programs without pydantic.
+
+
+def _as(type_: Any, value: Any, at: str) -> Any:
+    """*value*, read from JSON, as *type_*; *at* is where in the body it stands."""
+    if type_ is Any or type_ is object:
+        return value
+    if type_ is None or type_ is types.NoneType:
+        return _expect(value is None, value, at, "null")
+    origin = get_origin(type_)
+    if origin is typing.Annotated or hasattr(type_, "__supertype__"):
+        return _as(get_args(type_)[0] if origin else type_.__supertype__, value, at)
+    if origin in _UNIONS:
+        return _as_one_of(get_args(type_), value, at)
+    if origin is typing.Literal:
+        allowed = get_args(type_)
+        same = [item for item in allowed if item == value and type(item) is type(value)]
+        return _expect(bool(same), value, at, f"one of {allowed!r}")
+    if type_ in _SCALARS:
+        accepted, make = _SCALARS[type_]
+        right = isinstance(value, accepted) and (type_ is bool or not isinstance(value, bool))
+        _expect(right, value, at, type_.__name__)
+        return _made(make, value, at, type_.__name__)
+    kind = origin or type_
+    if not isinstance(kind, type):
+        raise CodecError(f"bodies cannot be read as {type_!r} without pydantic")
+    if issubclass(kind, enum.Enum):
+        return _made(kind, value, at, kind.__name__)
+    if dataclasses.is_dataclass(kind):
+        return _as_dataclass(kind, value, at)
+    if issubclass(kind, Mapping):
+        return _as_mapping(type_, value, at)
+    if issubclass(kind, Collection):
+        return _as_collection(kind, get_args(type_), value, at)
+    raise CodecError(f"bodies cannot be read as {type_!r} without pydantic")
+
+
+_SCALARS: dict[Any, tuple[Any, Callable[[Any], Any]]] = {
+    bool: (bool, bool),
+    int: (int, int),
+    float: ((int, float), float),
+    str: (str, str),
+    Decimal: ((int, float, str), lambda value: Decimal(str(value))),
+    UUID: (str, UUID),
+    datetime: (str, datetime.fromisoformat),
+    date: (str, date.fromisoformat),
+    time: (str, time.fromisoformat),
+    timedelta: ((int, float), lambda value: timedelta(seconds=value)),
+}
+
+
+def _expect(right: bool, value: Any, at: str, wanted: str) -> Any:
+    if not right:
+        raise CodecError(f"the body does not fit: {at}: {wanted} expected")
+    return value
+
+
+def _made(make: Callable[[Any], Any], value: Any, at: str, wanted: str) -> Any:
+    try:
+        return make(value)
+    except (ValueError, TypeError, ArithmeticError):
+        return _expect(False, value, at, wanted)
+
+
+def _as_one_of(members: tuple[Any, ...], value: Any, at: str) -> Any:
+    faults = []
+    # What is of a member's own type needs no reading: 1 is no float where int is allowed.
+    for member in sorted(members, key=lambda member: member is not type(value)):
+        try:
+            return _as(member, value, at)
+        except CodecError as error:
+            faults.append(str(error))
+    raise CodecError(faults[0])
+
+
+def _as_dataclass(kind: Any, value: Any, at: str) -> Any:
+    _expect(isinstance(value, dict), value, at, "an object")
+    hints = typing.get_type_hints(kind, include_extras=True)
+    given: dict[str, Any] = {}
+    for field in dataclasses.fields(kind):
+        if not field.init:
+            continue
+        if field.name in value:
+            given[field.name] = _as(hints[field.name], value[field.name], f"{at}.{field.name}")
+        elif field.default is field.default_factory is dataclasses.MISSING:
+            raise CodecError(f"the body does not fit: {at}.{field.name}: missing")
+    return _made(lambda given: kind(**given), given, at, kind.__name__)
+
+
+def _as_mapping(type_: Any, value: Any, at: str) -> Any:
+    _expect(isinstance(value, dict), value, at, "an object")
+    if typing.is_typeddict(type_):
+        hints = typing.get_type_hints(type_)
+        for name in type_.__required_keys__:
+            _expect(name in value, value, f"{at}.{name}", "a value")
+        return {
+            name: _as(hint, value[name], f"{at}.{name}")
+            for name, hint in hints.items()
+            if name in value
+        }
+    key_type, value_type = get_args(type_) or (Any, Any)
+    return {
+        _as_key(key_type, key, at): _as(value_type, item, f"{at}.{key}")
+        for key, item in value.items()
+    }
+
+
+def _as_key(type_: Any, key: str, at: str) -> Any:
+    # JSON has only text for keys.
+    if type_ is int or type_ is float:
+        return _made(type_, key, at, type_.__name__)
+    return _as(type_, key, at)
+
+
+def _as_collection(kind: Any, arguments: tuple[Any, ...], value: Any, at: str) -> Any:
+    _expect(isinstance(value, list), value, at, "an array")
+    if issubclass(kind, tuple) and arguments and arguments[-1:] != (...,):
+        _expect(len(value) == len(arguments), value, at, f"{len(arguments)} items")
+        pairs = zip(arguments, value, strict=True)
+        return tuple(_as(item_type, item, f"{at}[]") for item_type, item in pairs)
+    item_type = arguments[0] if arguments else Any
+    items = [_as(item_type, item, f"{at}[]") for item in value]
+    for concrete in (tuple, set, frozenset):
+        if issubclass(kind, concrete):
+            return _made(concrete, items, at, kind.__name__)
+    return items
