@@ -91,7 +91,6 @@ import nox  # noqa: E402
 
 PYPROJECT = nox.project.load_toml(HERE / "pyproject.toml")
 PYTHONS = nox.project.python_versions(PYPROJECT)
-PACKAGE = PYPROJECT["project"]["name"]
 
 nox.needs_version = ">=2025.5"
 nox.options.default_venv_backend = "uv|virtualenv"
@@ -99,6 +98,7 @@ nox.options.default_venv_backend = "uv|virtualenv"
 # pyproject.toml is noticed.
 nox.options.reuse_existing_virtualenvs = True
 nox.options.error_on_external_run = True
+nox.options.error_on_missing_interpreters = True
 nox.options.sessions = ["lint", "typing", "docs", "tests"]
 
 
@@ -110,7 +110,7 @@ def install(session: nox.Session, *groups: str, extras: str = "") -> None:
     build = ["hatchling", "build", "-t", "wheel", "-d", str(wheels)]
     session.run("python", "-m", *build, silent=True)
     (wheel,) = wheels.iterdir()
-    session.install(f"{PACKAGE}{extras} @ {wheel.as_uri()}")
+    session.install(f"{wheel}{extras}")
     # Its version may be that of the wheel before it, which would be kept.
     session.install("--force-reinstall", "--no-deps", str(wheel))
 

@@ -1,0 +1,43 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+from pathlib import Path
+
+import pytest
+
+import sqs_orchestrator
+
+
+def pytest_report_header() -> str:
+    """Say which copy is tested: an installed wheel, or the source tree."""
+    version = importlib.metadata.version("sqs-orchestrator") if _installed() else "source tree"
+    return f"sqs-orchestrator: {version}, from {sqs_orchestrator.__path__[0]}"
+
+
+def pytest_sessionstart() -> None:
+    # pytest-asyncio asks for "the current loop" before it sets its own. With none ever set,
+    # asyncio makes one to answer, which nobody closes; with None set, it says there is none.
+    asyncio.set_event_loop(None)
+
+
+def _installed() -> bool:
+    return "site-packages" in Path(sqs_orchestrator.__path__[0]).parts
+
+
+@pytest.fixture(autouse=True)
+def no_aws_settings(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """No test may depend on the AWS settings of whoever runs it, nor spend their money."""
+    for name in ("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_ROLE_ARN", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    nowhere = str(tmp_path_factory.getbasetemp() / "no-such-file")
+    monkeypatch.setenv("AWS_CONFIG_FILE", nowhere)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", nowhere)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
