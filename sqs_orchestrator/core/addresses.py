@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 from functools import lru_cache
+from typing import Final
 
 from . import wire
 
@@ -38,6 +39,9 @@ _HOSTS = (
     # <region>.queue, of the first SDKs
     re.compile(rf"{_REGION}\.queue\.{_AWS}"),
 )
+
+DEFAULT_PREFIXES: Final = (wire.DEFAULT_PREFIX, wire.JAVA_PREFIX, wire.LEGACY_PREFIX)
+"""The reply queues that a worker answers, if nothing else is said."""
 
 
 class Refused(Exception):

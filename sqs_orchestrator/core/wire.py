@@ -67,8 +67,14 @@ _RESERVED: Final = frozenset(
     }
 )
 
+DEFAULT_PREFIX: Final = "sqs_orchestrator_reply_"
+"""With what the names of our own reply queues begin, if nothing else is said."""
+
 JAVA_PREFIX: Final = "__RequesterClientQueues__"
-"""The prefix of the reply queues of the Java client."""
+"""With what the names of the Java client's reply queues begin."""
+
+LEGACY_PREFIX: Final = "reply_queue_"
+"""With what the names of `python-sqs-client`'s reply queues begin."""
 
 _NOT_FOR_SQS = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _URL = re.compile(r"https?://[^/\s#]+/[^\s#]+", re.ASCII)
@@ -576,16 +582,18 @@ def _as_given(name: str, value: Mapping[Any, Any]) -> AttributeValue:
     return {"DataType": kind, field: content}
 
 
-def check_count(attributes: Attributes, *, reserve: int = 0, queue: str | None = None) -> None:
-    """Check the number of attributes of a message, the caller's and the library's, of which
-    *reserve* will join only when it leaves.
+def check_count(
+    attributes: Attributes, *, time_to_live: bool = False, queue: str | None = None
+) -> None:
+    """Check the number of attributes of a message, the caller's and the library's; with
+    *time_to_live* one more will join them when it leaves.
 
     Raises:
         InvalidMessage: There are more than SQS takes.
     """
-    count = len(attributes) + reserve
+    count = len(attributes) + time_to_live
     if count > MESSAGE_ATTRIBUTES:
-        own = len(_RESERVED.intersection(attributes)) + reserve
+        own = len(_RESERVED.intersection(attributes)) + time_to_live
         raise InvalidMessage(
             f"the message has {count} attributes, and SQS takes {MESSAGE_ATTRIBUTES}: the "
             f"library itself uses {own}, which leaves {MESSAGE_ATTRIBUTES - own} for yours",
