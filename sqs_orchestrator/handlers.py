@@ -106,14 +106,18 @@ class Handler:
             CodecError: The body is not what the handler wants.
             BaseException: Whatever the handler raises.
         """
-        return await self._invoke(message, codec)
+        return await self.begin(message, codec)
 
     def stream(self, message: Message, codec: Codec) -> AsyncIterator[Any]:
         """The items of a handler that streams; raises as `call` does."""
-        items: AsyncIterator[Any] = self._invoke(message, codec)
+        items: AsyncIterator[Any] = self.begin(message, codec)
         return items
 
-    def _invoke(self, message: Message, codec: Codec) -> Any:
+    def begin(self, message: Message, codec: Codec) -> Any:
+        """The handler's coroutine, or its async iterator where it streams.
+
+        Decoding comes first, so a `CodecError` from here is never the handler's own.
+        """
         if self.body_type is None:
             return self._function(message)
         try:

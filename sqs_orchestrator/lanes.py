@@ -89,10 +89,9 @@ class Lanes(Generic[E]):
         """Entries that wait for their batch."""
         return sum(map(len, self._lanes.values()))
 
-    @property
-    def idle(self) -> bool:
-        """Nothing waits and nothing is in flight."""
-        return not self._lanes
+    def waiting(self) -> list[E]:
+        """The entries that wait for their batch."""
+        return [entry for lane in self._lanes.values() for entry in lane.waiting()]
 
     def add(self, url: str, entry: E) -> None:
         """Let *entry* join the next batch for the queue at *url*."""
@@ -112,13 +111,6 @@ class Lanes(Generic[E]):
             return False
         self._schedule(lane)
         return True
-
-    def discard(self, url: str) -> None:
-        """Withdraw all that waits for the queue at *url*, which is no more."""
-        lane = self._lanes.get(url)
-        if lane is not None:
-            for entry in list(lane._waiting):  # noqa: SLF001 - the lane is ours
-                self.withdraw(url, entry)
 
     async def flush(self) -> None:
         """Send all that waits without lingering, and wait until it is done. Entries added

@@ -64,6 +64,11 @@ class Host:
         """Whether it has been asked to stop."""
         return self._stop.is_set()
 
+    @property
+    def ended(self) -> bool:
+        """Whether it has run and is over."""
+        return self._task is not None and self._task.done()
+
     def request_stop(self) -> None:
         """Ask the host to stop, and do not wait."""
         self._stop.set()
@@ -82,6 +87,11 @@ class Host:
         """Wait until the host has ended, without asking it to."""
         if self._task is not None:
             await asyncio.wait({self._task})
+
+    async def pause(self, seconds: float) -> None:
+        """Sleep, but no longer than until it is asked to stop."""
+        with anyio.move_on_after(seconds):
+            await self._stop.wait()
 
     async def _run(self, started: asyncio.Event) -> None:
         try:
@@ -133,6 +143,11 @@ class Flights(Generic[T]):
             return await asyncio.shield(flight)
         except SQSOrchestratorError as error:
             raise again(error) from error
+
+    async def landed(self, key: str) -> T | None:
+        """What the flight under way gives, if there is one. Starts none."""
+        flight = self._flights.get(key)
+        return None if flight is None else await asyncio.shield(flight)
 
     async def _fly(
         self, key: str, flight: asyncio.Future[T], work: Callable[[], Awaitable[T]]

@@ -56,6 +56,10 @@ class Lane(Generic[T]):
     def __len__(self) -> int:
         return len(self._waiting)
 
+    def waiting(self) -> list[T]:
+        """The entries that wait, in the order of their departure."""
+        return list(self._waiting)
+
     @property
     def idle(self) -> bool:
         """Nothing waits and nothing is in flight."""

@@ -44,3 +44,50 @@ class Receivers:
         """A receive has failed: one is enough to find out when it works again."""
         self.in_flight -= 1
         self.target = 1
+
+
+SOON = 0.2
+"""Seconds: a worker takes no more messages than it expects to start within this time, since
+another worker might start them at once."""
+
+MOST_AHEAD = 20
+"""Messages that may wait in a worker of any concurrency; larger ones may hold as many as
+they run at once."""
+
+
+class Intake:
+    """How many messages a worker may hold, running and waiting ones together.
+
+    At first just as many as it runs at once. Once handlers turn out to be quick, some ahead
+    of time: as many as start soon, so that no handler's place stays empty while the next
+    batch travels.
+    """
+
+    __slots__ = ("concurrency", "mean")
+
+    def __init__(self, concurrency: int) -> None:
+        self.concurrency = concurrency
+        self.mean: float | None = None
+        """A moving average of how long a handler runs, in seconds."""
+
+    def finished(self, seconds: float) -> None:
+        """A handler has run for *seconds*."""
+        self.mean = seconds if self.mean is None else self.mean + (seconds - self.mean) * 0.1
+
+    @property
+    def capacity(self) -> int:
+        """The most messages to hold."""
+        if self.mean is None:
+            return self.concurrency
+        most = max(MOST_AHEAD, self.concurrency)
+        if self.mean * most <= self.concurrency * SOON:
+            return self.concurrency + most
+        return self.concurrency + int(self.concurrency * SOON / self.mean)
+
+    def room(self, running: int, waiting: int, asked: int) -> int:
+        """How many messages to ask for, with *asked* already asked for in other receives.
+
+        While messages wait, a whole batch is worth waiting for; else take what fits.
+        """
+        room = self.capacity - running - waiting - asked
+        return room if room >= BATCH_ENTRIES or not waiting else 0

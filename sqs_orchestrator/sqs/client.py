@@ -60,6 +60,12 @@ class BotoSQS:
         return f"<BotoSQS {getattr(self._client.meta, 'endpoint_url', None)}>"
 
     @property
+    def client(self) -> SQSClient:
+        """The aiobotocore client that all but the receives go through."""
+        client: SQSClient = self._client
+        return client
+
+    @property
     def clock(self) -> Clock:
         """SQS's clock, by the `Date` header of every response."""
         return self._clock

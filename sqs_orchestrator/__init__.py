@@ -1,0 +1,70 @@
+"""Requests and replies, and one-way messages, over Amazon SQS, for asyncio programs.
+
+```python
+async with connect(region_name="eu-west-1") as sqs, Publisher(sqs) as publisher:
+    reply = await publisher.request("orders", {"id": 1}, timeout=5)
+    print(reply.json())
+```
+"""
+
+from __future__ import annotations
+
+from .codecs import Codec, CodecError, JSONCodec
+from .connection import Connection, connect
+from .errors import (
+    AccessDenied,
+    InvalidMessage,
+    MessageTooLarge,
+    QueueError,
+    QueueNotFound,
+    RemoteError,
+    ReplyQueueClosed,
+    ReplyQueueLost,
+    ReplyTimeout,
+    RequestError,
+    SendError,
+    SQSOrchestratorError,
+    Throttled,
+)
+from .handlers import NO_REPLY, Reject, Retry
+from .message import Message, Reply, ReplyTo
+from .poller import Poller, PollerStatistics
+from .publisher import Publisher, PublisherStatistics
+from .reply_queue import ReplyQueue, ReplyQueueStatistics
+from .sweeper import sweep
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "NO_REPLY",
+    "AccessDenied",
+    "Codec",
+    "CodecError",
+    "Connection",
+    "InvalidMessage",
+    "JSONCodec",
+    "Message",
+    "MessageTooLarge",
+    "Poller",
+    "PollerStatistics",
+    "Publisher",
+    "PublisherStatistics",
+    "QueueError",
+    "QueueNotFound",
+    "Reject",
+    "RemoteError",
+    "Reply",
+    "ReplyQueue",
+    "ReplyQueueClosed",
+    "ReplyQueueLost",
+    "ReplyQueueStatistics",
+    "ReplyTimeout",
+    "ReplyTo",
+    "RequestError",
+    "Retry",
+    "SQSOrchestratorError",
+    "SendError",
+    "Throttled",
+    "connect",
+    "sweep",
+]

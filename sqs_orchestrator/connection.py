@@ -1,0 +1,378 @@
+"""`connect()` and the `Connection` it gives: clients, queue names, queues.
+
+Publishers, reply queues and pollers are made over a connection. Leaving it closes those
+that are still open, newest first, so that any order of leaving is a safe one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol
+
+from .core import wire
+from .errors import QueueError, QueueNotFound
+from .retry import retrying
+from .sqs.config import make_config, read_timeout_of
+from .sqs.opening import open_sqs
+from .sqs.port import SQS
+from .tasks import Flights, Host
+
+if TYPE_CHECKING:
+    from aiobotocore.config import AioConfig
+    from aiobotocore.session import AioSession
+    from types_aiobotocore_sqs.client import SQSClient
+
+CONTROL_PATIENCE = 30.0
+"""How long an operation on a queue (resolving, creating) is tried again while it fails for
+passing reasons, in seconds. A caller's own timeout ends the waiting sooner."""
+
+DEAD_LETTER_RETENTION = 1_209_600
+"""A dead-letter queue made here keeps its messages for 14 days, the most SQS has."""
+
+Opener = Callable[[], AbstractAsyncContextManager[SQS]]
+
+
+class Dependent(Protocol):
+    """What is made over a connection, and closed with it."""
+
+    async def aclose(self) -> None: ...
+
+
+def connect(
+    *,
+    region_name: str | None = None,
+    endpoint_url: str | None = None,
+    aws_access_key_id: str | None = None,
+    aws_secret_access_key: str | None = None,
+    aws_session_token: str | None = None,
+    profile_name: str | None = None,
+    config: AioConfig | None = None,
+    session: AioSession | None = None,
+) -> Connection:
+    """A connection to SQS, to be used as an async context manager.
+
+    The parameters are aiobotocore's and boto3's own. With none, the usual chain of AWS
+    providers decides: environment, profile, IAM role.
+
+    Args:
+        region_name: The AWS region, such as `eu-west-1`.
+        endpoint_url: Another endpoint than AWS's own: a local server, a VPC endpoint.
+        aws_access_key_id: With *aws_secret_access_key* and, for temporary credentials,
+            *aws_session_token*: credentials in place of the provider chain's.
+        aws_secret_access_key: See *aws_access_key_id*.
+        aws_session_token: See *aws_access_key_id*.
+        profile_name: A profile of the AWS configuration files. Not with *session*.
+        config: Settings of your own for the clients. They win over the library's.
+        session: An aiobotocore session of your own.
+
+    Raises:
+        ValueError: On entering, where the settings contradict each other, or no region
+            was named and none can be found.
+
+    Example:
+        ```python
+        async with connect(region_name="eu-west-1") as sqs:
+            print(await sqs.queue_url("orders"))
+        ```
+    """
+    if session is not None and profile_name is not None:
+        raise ValueError("pass either session or profile_name: a session has its own profile")
+
+    def opener() -> AbstractAsyncContextManager[SQS]:
+        return open_sqs(
+            region_name=region_name,
+            endpoint_url=endpoint_url,
+            aws_access_key_id=aws_access_key_id,
+            aws_secret_access_key=aws_secret_access_key,
+            aws_session_token=aws_session_token,
+            profile_name=profile_name,
+            config=config,
+            session=session,
+        )
+
+    return Connection(opener, read_timeout=read_timeout_of(make_config(config)))
+
+
+class Connection:
+    """Access to SQS for publishers, pollers and reply queues. Made by `connect()`.
+
+    Leave it last. What was made over it and is still open is closed then, newest first.
+    It may be entered in one task and left in another. One connection serves one event
+    loop; a process needs no more than one.
+    """
+
+    def __init__(self, opener: Opener, *, read_timeout: float = math.inf) -> None:
+        self._opener = opener
+        self.read_timeout = read_timeout
+        """Seconds after which the client gives a response up. Long polls must end sooner."""
+        self._stack = AsyncExitStack()
+        self._host = Host("sqs_orchestrator connection", self._closing)
+        self._port: SQS | None = None
+        self._urls: dict[str, str] = {}
+        self._flights: Flights[str] = Flights(self._host)
+        self._dependents: list[Dependent] = []
+        self._home: str | None = None
+
+    def __repr__(self) -> str:
+        if self._port is None:
+            return "<Connection, not open>"
+        return f"<Connection to {self._port!r}>"
+
+    async def __aenter__(self) -> Connection:
+        await self._host.start()
+        try:
+            self._port = await self._stack.enter_async_context(self._opener())
+        except BaseException:
+            await self._host.stop()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close what was made over the connection, then the connection; the same as
+        leaving `async with`. Cancelling it does not cut it short."""
+        await self._host.stop()
+
+    async def _closing(self) -> None:
+        while self._dependents:
+            await self._dependents.pop().aclose()
+        self._port = None
+        await self._stack.aclose()
+
+    # ------------------------------------------------------------- for the library
+
+    @property
+    def port(self) -> SQS:
+        """The port to SQS that this connection goes through. For the library's own use."""
+        if self._port is None:
+            raise RuntimeError("the connection is not open; use it inside 'async with connect(…)'")
+        return self._port
+
+    def adopt(self, dependent: Dependent) -> SQS:
+        """Close *dependent* before the connection; gives it the port."""
+        port = self.port
+        self._dependents.append(dependent)
+        return port
+
+    def release(self, dependent: Dependent) -> None:
+        """*dependent* has closed by itself."""
+        if dependent in self._dependents:
+            self._dependents.remove(dependent)
+
+    def known_url(self, queue: str) -> str | None:
+        """The URL of *queue*, where that needs no call."""
+        return self._urls.get(queue)
+
+    async def home_url(self, name: str) -> str:
+        """The URL of some queue in the connection's own account; asks for that of *name*
+        where none is known yet. Raises `QueueNotFound` where there is none of that name."""
+        if self._home is None:
+            await self.queue_url(name)
+        assert self._home is not None
+        return self._home
+
+    def at_home(self, url: str) -> None:
+        """Note that the queue at *url* is in the connection's own account."""
+        self._home = self._home or url
+
+    def forget_url(self, queue: str) -> None:
+        """Ask SQS again for the URL of *queue*: the queue was not there any more."""
+        self._urls.pop(queue, None)
+
+    # ------------------------------------------------------------------------ queues
+
+    @property
+    def client(self) -> SQSClient:
+        """The aiobotocore SQS client, for operations that this library leaves to you.
+
+        It retries nothing by itself unless your `config` says so: the library does that.
+        """
+        client: SQSClient | None = getattr(self.port, "client", None)
+        if client is None:
+            raise RuntimeError(f"there is no aiobotocore client behind {self.port!r}")
+        return client
+
+    async def queue_url(self, name_or_url: str) -> str:
+        """The URL of a queue, by name or URL; looked up once and kept.
+
+        Cancelling it disturbs no other lookup of the same name.
+
+        Raises:
+            ValueError: If it can be neither a queue's name nor a URL.
+            QueueNotFound: If there is no queue of that name in the account and region.
+            AccessDenied: If `sqs:GetQueueUrl` is not allowed.
+            QueueError: If SQS cannot be reached.
+        """
+        url = self._urls.get(name_or_url)
+        if url is None:
+            if "/" in name_or_url:
+                wire.queue_name_of(name_or_url)
+                url = name_or_url
+            else:
+                _check_name(name_or_url)
+                port = self.port
+                url = await self._flights.run(name_or_url, lambda: _resolve(port, name_or_url))
+                self.at_home(url)
+            self._urls[name_or_url] = url
+        return url
+
+    async def create_queue(
+        self,
+        name: str,
+        *,
+        fifo: bool = False,
+        dead_letter_queue: str | bool | None = None,
+        max_receive_count: int = 5,
+        attributes: Mapping[str, Any] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> str:
+        """Create a queue unless it exists; returns its URL.
+
+        An existing queue is never altered. Cancelling may leave the queue, or only its
+        dead-letter queue, created; calling again completes it.
+
+        Args:
+            name: Up to 80 letters, digits, `-` and `_`; ends in `.fifo` if *fifo*.
+            fifo: A FIFO queue: in order within each message group, no duplicates.
+            dead_letter_queue: Where messages go that were received *max_receive_count*
+                times: a queue's name, created where it does not exist, or `True` for
+                `<name>_dlq` (`<name>_dlq.fifo`). One made here keeps messages 14 days.
+            max_receive_count: How often a message is received before it moves there.
+            attributes: More attributes, by SQS's own names (CreateQueue in the SQS API
+                Reference), such as `{"VisibilityTimeout": 60}`.
+            tags: Cost-allocation tags.
+
+        Raises:
+            ValueError: If the arguments contradict each other.
+            QueueError: If a queue of that name exists with other attributes; it names
+                them. Also if SQS cannot be reached.
+            AccessDenied: If `sqs:CreateQueue`, with tags `sqs:TagQueue`, or
+                `sqs:GetQueueUrl` and `sqs:GetQueueAttributes` are not allowed.
+        """
+        _check_name(name)
+        if fifo != name.endswith(".fifo"):
+            raise ValueError(
+                f"a FIFO queue's name ends in '.fifo', and no other's does: {name!r}, fifo={fifo}"
+            )
+        if not 1 <= max_receive_count <= 1000:
+            raise ValueError(f"max_receive_count must be 1 to 1000, not {max_receive_count}")
+        wanted = {key: _attribute_text(value) for key, value in (attributes or {}).items()}
+        if fifo:
+            wanted["FifoQueue"] = "true"
+        if dead_letter_queue:
+            if dead_letter_queue is True:
+                stem = name.removesuffix(".fifo")
+                dead_letter_queue = f"{stem}_dlq.fifo" if fifo else f"{stem}_dlq"
+            if dead_letter_queue == name:
+                raise ValueError(f"{name!r} cannot be its own dead-letter queue")
+            arn = await self._dead_letter_arn(dead_letter_queue, fifo=fifo)
+            wanted["RedrivePolicy"] = (
+                f'{{"deadLetterTargetArn":"{arn}","maxReceiveCount":{max_receive_count}}}'
+            )
+        return await self._create(name, wanted, dict(tags or {}))
+
+    async def _dead_letter_arn(self, name: str, *, fifo: bool) -> str:
+        try:
+            url = await self.queue_url(name)
+        except QueueNotFound:
+            attributes = {"MessageRetentionPeriod": DEAD_LETTER_RETENTION}
+            url = await self.create_queue(name, fifo=fifo, attributes=attributes)
+        found = await self._patiently(lambda: self.port.get_queue_attributes(url, ["QueueArn"]))
+        return found["QueueArn"]
+
+    async def _create(self, name: str, wanted: dict[str, str], tags: dict[str, str]) -> str:
+        # Looked up first, since not every server refuses a name that has other attributes.
+        try:
+            url = await self._patiently(lambda: self.port.get_queue_url(name))
+        except QueueNotFound:
+            try:
+                url = await self._patiently(lambda: self.port.create_queue(name, wanted, tags))
+            except QueueError as error:
+                if error.code != "QueueNameExists":
+                    raise
+                # Somebody else was faster, or a retried call met its own queue.
+                url = await self._patiently(lambda: self.port.get_queue_url(name))
+            else:
+                self._urls[name] = url
+                return url
+        if wanted:
+            found = await self._patiently(
+                lambda: self.port.get_queue_attributes(url, sorted(wanted))
+            )
+            differing = [key for key in wanted if not _same(key, wanted[key], found.get(key))]
+            if differing:
+                facts = ", ".join(
+                    f"{key} is {found.get(key)!r}, not {wanted[key]!r}" for key in differing
+                )
+                raise QueueError(
+                    f"the queue {name!r} exists with other attributes: {facts}. It was left as"
+                    " it is; alter it by hand, or pass what it has",
+                    operation="CreateQueue",
+                    queue=name,
+                    code="QueueNameExists",
+                )
+        self._urls[name] = url
+        return url
+
+    async def _patiently(self, call: Callable[[], Any]) -> Any:
+        until = asyncio.get_running_loop().time() + CONTROL_PATIENCE
+        return await retrying(call, until=until)
+
+
+async def _resolve(port: SQS, name: str) -> str:
+    until = asyncio.get_running_loop().time() + CONTROL_PATIENCE
+    return await retrying(lambda: port.get_queue_url(name), until=until)
+
+
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,80}|[A-Za-z0-9_-]{1,75}\.fifo", re.ASCII)
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise ValueError(
+            f"{name!r} is no queue name (letters, digits, '-', '_', at most 80 characters with"
+            " '.fifo' at the end for a FIFO queue) and no queue URL"
+        )
+
+
+def _attribute_text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, Mapping):
+        return json.dumps(value, separators=(",", ":"))
+    return str(value)
+
+
+def _same(key: str, wanted: str, found: str | None) -> bool:
+    """Whether a queue's attribute is the wanted one; policies are compared as JSON, since
+    SQS and its stand-ins write them each in their own way."""
+    if found is None:
+        # SQS leaves out what is at its default, such as `FifoQueue` on a standard queue.
+        return wanted.lower() in {"false", ""}
+    if key.endswith("Policy"):
+        return _plain(wanted) == _plain(found)
+    return wanted.lower() == found.lower()
+
+
+def _plain(policy: str) -> Any:
+    try:
+        value = json.loads(policy)
+    except ValueError:
+        return policy
+    if isinstance(value, dict):
+        # "maxReceiveCount" comes back as a number or as text.
+        return {k: str(v) if isinstance(v, (int, str)) else v for k, v in value.items()}
+    return value
