@@ -10,12 +10,13 @@ import asyncio
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 from .core import wire
+from .core.redrive import comparable, redrive_policy
 from .errors import QueueError, QueueNotFound
 from .retry import retrying
 from .sqs.config import make_config, read_timeout_of
@@ -32,8 +33,13 @@ CONTROL_PATIENCE = 30.0
 """How long an operation on a queue (resolving, creating) is tried again while it fails for
 passing reasons, in seconds. A caller's own timeout ends the waiting sooner."""
 
+FIRST_PATIENCE = 3.0
+"""The same, in seconds, for an endpoint that has never answered."""
+
 DEAD_LETTER_RETENTION = 1_209_600
 """A dead-letter queue made here keeps its messages for 14 days, the most SQS has."""
+
+T = TypeVar("T")
 
 Opener = Callable[[], AbstractAsyncContextManager[SQS]]
 
@@ -118,13 +124,16 @@ class Connection:
         self._flights: Flights[str] = Flights(self._host)
         self._dependents: list[Dependent] = []
         self._home: str | None = None
+        self.trouble: QueueError | None = None
+        """Why the last operation on a queue failed, until one succeeds: what a caller whose
+        time runs out meanwhile should hear."""
 
     def __repr__(self) -> str:
         if self._port is None:
             return "<Connection, not open>"
         return f"<Connection to {self._port!r}>"
 
-    async def __aenter__(self) -> Connection:
+    async def __aenter__(self) -> Self:
         await self._host.start()
         try:
             self._port = await self._stack.enter_async_context(self._opener())
@@ -223,11 +232,13 @@ class Connection:
                 url = name_or_url
             else:
                 _check_name(name_or_url)
-                port = self.port
-                url = await self._flights.run(name_or_url, lambda: _resolve(port, name_or_url))
+                url = await self._flights.run(name_or_url, lambda: self._resolve(name_or_url))
                 self.at_home(url)
             self._urls[name_or_url] = url
         return url
+
+    async def _resolve(self, name: str) -> str:
+        return await self.patiently(lambda: self.port.get_queue_url(name))
 
     async def create_queue(
         self,
@@ -279,9 +290,7 @@ class Connection:
             if dead_letter_queue == name:
                 raise ValueError(f"{name!r} cannot be its own dead-letter queue")
             arn = await self._dead_letter_arn(dead_letter_queue, fifo=fifo)
-            wanted["RedrivePolicy"] = (
-                f'{{"deadLetterTargetArn":"{arn}","maxReceiveCount":{max_receive_count}}}'
-            )
+            wanted["RedrivePolicy"] = redrive_policy(arn, max_receive_count)
         return await self._create(name, wanted, dict(tags or {}))
 
     async def _dead_letter_arn(self, name: str, *, fifo: bool) -> str:
@@ -290,26 +299,26 @@ class Connection:
         except QueueNotFound:
             attributes = {"MessageRetentionPeriod": DEAD_LETTER_RETENTION}
             url = await self.create_queue(name, fifo=fifo, attributes=attributes)
-        found = await self._patiently(lambda: self.port.get_queue_attributes(url, ["QueueArn"]))
+        found = await self.patiently(lambda: self.port.get_queue_attributes(url, ["QueueArn"]))
         return found["QueueArn"]
 
     async def _create(self, name: str, wanted: dict[str, str], tags: dict[str, str]) -> str:
         # Looked up first, since not every server refuses a name that has other attributes.
         try:
-            url = await self._patiently(lambda: self.port.get_queue_url(name))
+            url = await self.patiently(lambda: self.port.get_queue_url(name))
         except QueueNotFound:
             try:
-                url = await self._patiently(lambda: self.port.create_queue(name, wanted, tags))
+                url = await self.patiently(lambda: self.port.create_queue(name, wanted, tags))
             except QueueError as error:
                 if error.code != "QueueNameExists":
                     raise
                 # Somebody else was faster, or a retried call met its own queue.
-                url = await self._patiently(lambda: self.port.get_queue_url(name))
+                url = await self.patiently(lambda: self.port.get_queue_url(name))
             else:
                 self._urls[name] = url
                 return url
         if wanted:
-            found = await self._patiently(
+            found = await self.patiently(
                 lambda: self.port.get_queue_attributes(url, sorted(wanted))
             )
             differing = [key for key in wanted if not _same(key, wanted[key], found.get(key))]
@@ -327,14 +336,21 @@ class Connection:
         self._urls[name] = url
         return url
 
-    async def _patiently(self, call: Callable[[], Any]) -> Any:
-        until = asyncio.get_running_loop().time() + CONTROL_PATIENCE
-        return await retrying(call, until=until)
+    async def patiently(self, call: Callable[[], Awaitable[T]]) -> T:
+        """What *call* returns, tried again while it fails for passing reasons."""
 
+        async def noted() -> T:
+            try:
+                result = await call()
+            except QueueError as error:
+                self.trouble = error
+                raise
+            self.trouble = None
+            return result
 
-async def _resolve(port: SQS, name: str) -> str:
-    until = asyncio.get_running_loop().time() + CONTROL_PATIENCE
-    return await retrying(lambda: port.get_queue_url(name), until=until)
+        # An endpoint that has never answered is most likely a wrong one: say so soon.
+        patience = CONTROL_PATIENCE if self.port.clock.known else FIRST_PATIENCE
+        return await retrying(noted, until=asyncio.get_running_loop().time() + patience)
 
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,80}|[A-Za-z0-9_-]{1,75}\.fifo", re.ASCII)
@@ -363,16 +379,5 @@ def _same(key: str, wanted: str, found: str | None) -> bool:
         # SQS leaves out what is at its default, such as `FifoQueue` on a standard queue.
         return wanted.lower() in {"false", ""}
     if key.endswith("Policy"):
-        return _plain(wanted) == _plain(found)
+        return bool(comparable(wanted) == comparable(found))
     return wanted.lower() == found.lower()
-
-
-def _plain(policy: str) -> Any:
-    try:
-        value = json.loads(policy)
-    except ValueError:
-        return policy
-    if isinstance(value, dict):
-        # "maxReceiveCount" comes back as a number or as text.
-        return {k: str(v) if isinstance(v, (int, str)) else v for k, v in value.items()}
-    return value

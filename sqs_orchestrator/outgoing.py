@@ -56,9 +56,7 @@ class Outgoing(Entry):
         attributes = self.attributes
         if self.deadline != math.inf:
             attributes = wire.with_time_to_live(attributes, self.deadline - now)
-        return SendEntry(
-            self.body, attributes, self.delay, self.group_id, self.deduplication_id
-        )
+        return SendEntry(self.body, attributes, self.delay, self.group_id, self.deduplication_id)
 
 
 _STANDARD = Policy(linger=SEND_LINGER)

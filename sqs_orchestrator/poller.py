@@ -20,7 +20,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, TypeVar, overload
+from typing import Any, Self, TypeVar, overload
 
 import anyio
 
@@ -33,14 +33,14 @@ from .core.batching import Policy
 from .core.groups import Groups
 from .core.limits import VISIBILITY_TIMEOUT, WAIT_TIME
 from .core.polling import Intake, Receivers
+from .core.redrive import dead_letter_queue
 from .core.visibility import Keeper
-from .errors import InvalidMessage, MessageTooLarge, QueueError, QueueNotFound, SendError
+from .errors import MessageTooLarge, QueueError, SendError
 from .handlers import NO_REPLY, Handler, Handlers, Reject, Retry
 from .lanes import Entry, Lanes
 from .message import Message
 from .outgoing import Deletion, Outgoing, delete_lanes, send_lanes
 from .responder import Responder
-from .retry import retrying
 from .signals import on_signal
 from .sqs.port import SQS, Failure, Received
 from .tasks import Flights, Host
@@ -376,7 +376,7 @@ class Poller:
         """Ask for a drain, as `run` describes it, and return at once."""
         self._host.request_stop()
 
-    async def __aenter__(self) -> Poller:
+    async def __aenter__(self) -> Self:
         await self._start()
         return self
 
@@ -715,9 +715,7 @@ class Poller:
     def _refuse(self, held: _Held, code: str, reason: str) -> None:
         """The library itself rejects the message."""
         self._counts["rejected"] += 1
-        logger.warning(
-            "rejected message %s (%s): %s", held.received.message_id, code, reason
-        )
+        logger.warning("rejected message %s (%s): %s", held.received.message_id, code, reason)
         if held.answer_url is not None:
             self._answer_error(held, code, None, reason if self._expose_errors else "")
         else:
@@ -879,15 +877,15 @@ class Poller:
         now = asyncio.get_running_loop().time()
         if now < self._dead_letters_known + DEAD_LETTERS_KEPT:
             return self._dead_letter_url
-        port, until = self._port, now + REPLY_PATIENCE
-        found = await retrying(
-            lambda: port.get_queue_attributes(self._url, ["RedrivePolicy"]), until=until
+        port = self._port
+        found = await self._sqs.patiently(
+            lambda: port.get_queue_attributes(self._url, ["RedrivePolicy"])
         )
-        arn = wire.dead_letter_arn(found.get("RedrivePolicy", ""))
+        target = dead_letter_queue(found.get("RedrivePolicy"))
         url = ""
-        if arn is not None:
-            account, name = arn.split(":")[-2:]
-            url = await retrying(lambda: port.get_queue_url(name, account), until=until)
+        if target is not None:
+            name, account = target.name, target.account
+            url = await self._sqs.patiently(lambda: port.get_queue_url(name, account))
         self._dead_letter_url, self._dead_letters_known = url, now
         return url
 

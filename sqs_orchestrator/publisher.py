@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, TypeVar, overload
+from typing import Any, Self, TypeVar, overload
 
 import anyio
 
@@ -122,7 +122,7 @@ class Publisher:
     def __repr__(self) -> str:
         return f"<Publisher {len(self._requests)} pending, replies to {self._replies!r}>"
 
-    async def __aenter__(self) -> Publisher:
+    async def __aenter__(self) -> Self:
         if self._own_reply_queue:
             await self._replies.__aenter__()
         port = self._sqs.adopt(self)
@@ -702,9 +702,7 @@ def _check(body: str, attributes: Attributes) -> int:
     return size
 
 
-def _check_fifo(
-    queue: str, delay: int, group_id: str | None, deduplication_id: str | None
-) -> None:
+def _check_fifo(queue: str, delay: int, group_id: str | None, deduplication_id: str | None) -> None:
     if group_id is not None:
         wire.check_group_id(group_id)
     if deduplication_id is not None:

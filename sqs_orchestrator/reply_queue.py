@@ -18,7 +18,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import anyio
 
@@ -28,11 +28,9 @@ from .core.backoff import Backoff
 from .core.limits import BATCH_ENTRIES, MIN_RETENTION, RETENTION, WAIT_TIME
 from .core.polling import Receivers
 from .errors import QueueError, QueueNotFound, ReplyQueueClosed, ReplyQueueLost
-from .heartbeat import Heartbeat
 from .outgoing import Deletion, delete_lanes
 from .retry import retrying
 from .sqs.port import SQS, Received
-from .sweeper import Sweeper
 from .tasks import Flights, Host
 
 logger = logging.getLogger(__name__)
@@ -49,9 +47,6 @@ DELETE_LINGER = 1.5
 YOUNG = 10.0
 """Seconds in which "does not exist" means "not yet": SQS asks for one after creating."""
 
-CREATE_PATIENCE = 30.0
-"""Seconds for which creating the queue is tried again, and as much for a clock."""
-
 CLOSE_PATIENCE = 5.0
 """Seconds for which deleting the queue is tried again when leaving."""
 
@@ -59,7 +54,7 @@ CLOSE_PATIENCE = 5.0
 class Waiter:
     """One who waits for replies. `publisher` has the kinds of them."""
 
-    __slots__ = ("correlation_id",)
+    __slots__ = ()
 
     correlation_id: str
 
@@ -200,7 +195,7 @@ class ReplyQueue:
         where = self._live.url if self._live else f"{self.prefix}…, not created"
         return f"<ReplyQueue {where}>"
 
-    async def __aenter__(self) -> ReplyQueue:
+    async def __aenter__(self) -> Self:
         self._port: SQS = self._sqs.adopt(self)
         await self._host.start()
         self._deletes = delete_lanes(self._host, self._port, linger=DELETE_LINGER)
@@ -273,13 +268,11 @@ class ReplyQueue:
 
     async def _create(self) -> Live:
         port = self._port
-        loop = asyncio.get_running_loop()
-        until = loop.time() + CREATE_PATIENCE
         name = wire.new_reply_queue_name(self.prefix)
         if not port.clock.known:
             # Any response shows SQS's time, and the very first tags must have it: by a clock
             # of this machine that is slow, the queue would look abandoned at birth.
-            await retrying(lambda: _glance(port, name), until=until)
+            await self._sqs.patiently(lambda: _glance(port, name))
         now = port.clock.now()
         tags = {
             **self._tags,
@@ -296,10 +289,10 @@ class ReplyQueue:
             **{key: str(value) for key, value in self._attributes.items()},
         }
         self._unconfirmed = name
-        url = await retrying(lambda: port.create_queue(name, attributes, tags), until=until)
+        url = await self._sqs.patiently(lambda: port.create_queue(name, attributes, tags))
         self._unconfirmed = None
         self._sqs.at_home(url)
-        live = Live(url, loop.time(), self._refill)
+        live = Live(url, asyncio.get_running_loop().time(), self._refill)
         self._created += 1
         self._live = live
         logger.info("created the reply queue %s", url)

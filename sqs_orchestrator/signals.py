@@ -50,6 +50,6 @@ def on_signal(hears: Hears) -> Iterator[None]:
 
 def _heard(number: int, frame: FrameType | None) -> None:
     name = signal.Signals(number).name
-    for loop, hears in list(_hearers):
+    for loop, hears in _hearers:
         # Also wakes a loop that sleeps: the handler runs between two instructions of it.
         loop.call_soon_threadsafe(hears, name)

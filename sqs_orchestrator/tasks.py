@@ -12,7 +12,7 @@ task that leaves cannot reach it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
 import anyio
@@ -46,7 +46,7 @@ class Host:
         await started.wait()
 
     def spawn(
-        self, function: Callable[..., Awaitable[Any]], *args: object, name: str | None = None
+        self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any, name: str | None = None
     ) -> None:
         """Run *function* in the host's task group. It should handle its own failures: one
         that escapes ends the host."""

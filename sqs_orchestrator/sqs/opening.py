@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def open_sqs(
-    *, profile_name: str | None, config: AioConfig | None, session: AioSession | None, **settings: Any
+    *,
+    profile_name: str | None,
+    config: AioConfig | None,
+    session: AioSession | None,
+    **settings: Any,
 ) -> AsyncIterator[BotoSQS]:
     """Two clients behind one port: one for long polls, so that they never keep the pool of
     connections from the other, which does the rest.

@@ -101,9 +101,7 @@ class SQS(Protocol):
         """Receive up to ten messages with all their attributes, waiting for the first."""
         ...
 
-    async def delete(
-        self, queue_url: str, receipt_handles: Sequence[str]
-    ) -> list[Failure | None]:
+    async def delete(self, queue_url: str, receipt_handles: Sequence[str]) -> list[Failure | None]:
         """Delete up to ten received messages."""
         ...
 

@@ -1,0 +1,30 @@
+"""Trying an operation again while it fails for passing reasons."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from .core.backoff import Backoff
+from .errors import QueueError
+
+T = TypeVar("T")
+
+
+async def retrying(call: Callable[[], Awaitable[T]], *, until: float) -> T:
+    """What *call* returns, called again while its errors are `transient`.
+
+    Raises the last error once the next attempt would be later than loop time *until*, or at
+    once one that is not transient. Cancelling ends it.
+    """
+    backoff = Backoff()
+    loop = asyncio.get_running_loop()
+    while True:
+        try:
+            return await call()
+        except QueueError as error:
+            delay = backoff.next()
+            if not error.transient or loop.time() + delay > until:
+                raise
+        await asyncio.sleep(delay)
