@@ -393,21 +393,26 @@ def error_body(
     body = _json({**head, "message": text, "details": details})
     if body is None:
         try:
-            shown = repr(details)
+            shown = _cut(repr(details), 4096)
         except Exception:  # somebody else's __repr__ may do anything
             shown = None
-        body = _json({**head, "message": text, "details": shown and _cut(shown, 4096)})
+        body = _json({**head, "message": text, "details": shown})
     if body is None or len(body) > limit:
         body = _json({**head, "message": text, "details": None})
     if body is None or len(body) > limit:
-        # An escaped character takes at most twelve bytes.
-        body = _json({**head, "message": text[: max(0, limit // 12 - 512)], "details": None})
+        # An escaped character takes at most twelve bytes; the rest may, too.
+        text = text[: max(0, limit // 12 - 600)]
+        body = _json({**head, "message": text, "details": None})
     assert body is not None
     return body
 
 
 def _cut(text: object, most: int) -> str:
-    text = text if isinstance(text, str) else str(text)
+    if not isinstance(text, str):
+        try:
+            text = str(text)
+        except Exception:  # somebody else's __str__ may do anything
+            text = type(text).__name__
     return text if len(text) <= most else f"{text[:most]}..."
 
 

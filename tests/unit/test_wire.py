@@ -1,0 +1,839 @@
+from __future__ import annotations
+
+import ast
+import enum
+import json
+import math
+import re
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import sqs_orchestrator
+from sqs_orchestrator.core import limits, wire
+from sqs_orchestrator.core.wire import Malformed, ReplyTo
+from sqs_orchestrator.errors import InvalidMessage, MessageTooLarge
+
+VECTORS: dict[str, Any] = json.loads(
+    Path(__file__).with_name("wire-vectors.json").read_text(encoding="utf-8")
+)
+URL = VECTORS["reply_queue_url"]
+JAVA_URL = "https://sqs.us-east-1.amazonaws.com/1/__RequesterClientQueues__0b1c-0"
+
+
+def vectors(kind: str) -> Callable[[Any], Any]:
+    return pytest.mark.parametrize(
+        "vector", [pytest.param(vector, id=vector["name"]) for vector in VECTORS[kind]]
+    )
+
+
+def string(text: str) -> dict[str, str]:
+    return {"DataType": "String", "StringValue": text}
+
+
+def number(text: str) -> dict[str, str]:
+    return {"DataType": "Number", "StringValue": text}
+
+
+# What SQS takes in a body or an attribute.
+sqs_text = st.text(
+    st.one_of(
+        st.sampled_from("\t\n\r #{}\"'"),
+        st.characters(
+            min_codepoint=0x20, exclude_categories=["Cs"], exclude_characters="\ufffe\uffff"
+        ),
+    ),
+    min_size=1,
+)
+any_text = st.text(st.characters(exclude_categories=[]))
+queue_urls = st.from_regex(
+    r"https?://[a-z0-9.:-]{1,40}/[0-9]{1,12}/[A-Za-z0-9_-]{1,80}", fullmatch=True
+)
+reply_tos = st.builds(
+    ReplyTo, queue_urls, st.one_of(st.none(), sqs_text), st.one_of(st.none(), sqs_text)
+)
+# In the shape of the SQS API, and whatever else.
+hostile_attributes = st.dictionaries(
+    st.one_of(st.sampled_from(sorted(wire._RESERVED)), st.text(max_size=10)),
+    st.one_of(
+        st.builds(
+            lambda kind, text: {"DataType": kind, "StringValue": text},
+            st.sampled_from(["String", "Number", "Number.float", "String.x"]),
+            st.one_of(any_text, st.just(URL), st.just(f"{URL}#id"), st.integers().map(str)),
+        ),
+        st.builds(lambda data: {"DataType": "Binary", "BinaryValue": data}, st.binary()),
+        st.just({"DataType": "String"}),
+    ),
+    max_size=10,
+)
+
+
+# -------------------------------------------------------------- the vectors
+
+
+@vectors("requests")
+def test_parser_reads_request(vector: Any) -> None:
+    means = vector["means"]
+    request = wire.parse_request(vector["attributes"])
+    reply_to = request.reply_to
+    assert request.time_to_live == means["time_to_live"]
+    assert (reply_to and reply_to.queue_url) == means["reply_queue_url"]
+    assert (reply_to and reply_to.id) == means["correlation_id"]
+
+
+@vectors("requests")
+def test_responder_writes_reply_attributes(vector: Any) -> None:
+    reply_to = wire.parse_request(vector["attributes"]).reply_to
+    attributes = None if reply_to is None else wire.reply_attributes(reply_to)
+    assert attributes == vector["reply_attributes"]
+
+
+@vectors("requests")
+def test_reply_address_survives_a_trip_as_text(vector: Any) -> None:
+    reply_to = wire.parse_request(vector["attributes"]).reply_to
+    if reply_to is not None:
+        assert ReplyTo.parse(str(reply_to)) == reply_to
+
+
+@vectors("malformed_requests")
+def test_parser_refuses_malformed_request(vector: Any) -> None:
+    with pytest.raises(Malformed):
+        wire.parse_request(vector["attributes"])
+
+
+@vectors("idle_queues")
+def test_verdict_reads_tags(vector: Any) -> None:
+    assert wire.verdict(vector["tags"], vector["now_ms"]) == vector["verdict"]
+
+
+@vectors("sweep_decisions")
+def test_sweeper_decides(vector: Any) -> None:
+    decision = wire.sweep_decision(
+        vector["prefix"], vector["queue"], vector["verdict"], vector["empty"]
+    )
+    assert decision == vector["decision"]
+
+
+def test_requester_writes_the_plain_request_of_the_vectors() -> None:
+    attributes = wire.request_attributes(
+        reply_queue_url=URL, correlation_id="7c9e6679f9954f1b8e2d6b0f3f3a2c11"
+    )
+    assert wire.with_time_to_live(attributes, 5.0) == VECTORS["requests"][0]["attributes"]
+
+
+# ---------------------------------------------------------------- requests
+
+
+@given(
+    url=queue_urls,
+    correlation_id=sqs_text,
+    seconds=st.floats(0.001, 1e6),
+    message_type=st.none() | sqs_text,
+    content_type=st.none() | sqs_text,
+    legacy=st.booleans(),
+)
+def test_worker_reads_what_requester_writes(
+    url: str,
+    correlation_id: str,
+    seconds: float,
+    message_type: str | None,
+    content_type: str | None,
+    legacy: bool,
+) -> None:
+    attributes = wire.request_attributes(
+        reply_queue_url=url,
+        correlation_id=correlation_id,
+        message_type=message_type,
+        content_type=content_type,
+        legacy=legacy,
+    )
+    request = wire.parse_request(wire.with_time_to_live(attributes, seconds))
+    assert request.reply_to == ReplyTo(url, correlation_id, correlation_id if legacy else None)
+    assert request.message_type == message_type
+    assert request.content_type == content_type
+    assert request.time_to_live is not None
+    assert seconds - 0.001 <= request.time_to_live <= seconds + 1e-9
+
+
+def test_plain_request_costs_two_attributes() -> None:
+    attributes = wire.request_attributes(reply_queue_url=URL, correlation_id="a")
+    assert len(wire.with_time_to_live(attributes, 1)) == 2
+
+
+def test_time_to_live_leaves_the_attributes_it_is_given_alone() -> None:
+    attributes = wire.request_attributes(reply_queue_url=URL, correlation_id="a")
+    wire.with_time_to_live(attributes, 1)
+    assert len(attributes) == 1
+
+
+def test_time_to_live_of_forever_is_absent() -> None:
+    assert wire.with_time_to_live({}, math.inf) == {}
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_time_to_live_fits_its_reserve(seconds: float) -> None:
+    attributes = wire.with_time_to_live({}, seconds)
+    assert wire.message_bytes("", attributes) <= wire.TIME_TO_LIVE_BYTES
+    time_to_live = wire.parse_request(attributes).time_to_live
+    assert time_to_live is not None
+    assert 0 < time_to_live <= limits.RETENTION
+
+
+@pytest.mark.parametrize("message_type", ["", "a\x00b", 5])
+def test_requester_refuses_bad_message_type(message_type: Any) -> None:
+    with pytest.raises(InvalidMessage, match="message_type"):
+        wire.one_way_attributes(message_type)
+
+
+def test_requester_writes_enum_member_as_its_value() -> None:
+    class Route(enum.StrEnum):
+        PRICE = "price"
+
+    value = wire.one_way_attributes(Route.PRICE)["MessageType"]["StringValue"]
+    assert type(value) is str
+    assert value == "price"
+
+
+@given(hostile_attributes)
+def test_parser_raises_nothing_but_malformed(attributes: Any) -> None:
+    reason = ""
+    try:
+        wire.parse_request(attributes)
+    except Malformed as error:
+        reason = error.reason
+    assert reason.isascii()
+    assert reason == "" or reason.isprintable()
+    assert len(reason) < 1200
+
+
+@pytest.mark.parametrize("text", ["", "1_000", "٣", "0x10", "nan", "inf", "1e999", " 5", "5\n"])
+def test_parser_refuses_time_to_live(text: str) -> None:
+    attributes = {"ResponseQueueUrl": string(f"{URL}#a"), "RequestTimeToLive": number(text)}
+    with pytest.raises(Malformed) as caught:
+        wire.parse_request(attributes)
+    assert caught.value.reply_to == ReplyTo(URL, "a")
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("0", 0), ("5e3", 5), ("1500.5", 1.5005), ("+7", 0.007)]
+)
+def test_parser_takes_any_number_that_sqs_has_as_time_to_live(text: str, seconds: float) -> None:
+    assert wire.parse_request({"RequestTimeToLive": number(text)}).time_to_live == seconds
+
+
+def test_parser_splits_address_at_the_first_mark() -> None:
+    request = wire.parse_request({"ResponseQueueUrl": string(f"{URL}#a#b")})
+    assert request.reply_to == ReplyTo(URL, "a#b")
+
+
+def test_plain_address_wins_over_legacy_one() -> None:
+    request = wire.parse_request(
+        {
+            "ResponseQueueUrl": string(f"{URL}#new"),
+            "ReplyTo": string(JAVA_URL),
+            "RequestMessageId": string("old"),
+        }
+    )
+    assert request.reply_to == ReplyTo(URL, "new", "old")
+
+
+def test_request_message_id_alone_wants_no_reply() -> None:
+    assert wire.parse_request({"RequestMessageId": string("a")}).reply_to is None
+
+
+@pytest.mark.parametrize("name", ["MessageType", "ContentType", "RequestMessageId"])
+def test_malformed_request_tells_where_to_say_so(name: str) -> None:
+    attributes: dict[str, Any] = {
+        "ResponseQueueUrl": string(f"{URL}#a"),
+        name: {"DataType": "Binary", "BinaryValue": b"x"},
+    }
+    with pytest.raises(Malformed, match=name) as caught:
+        wire.parse_request(attributes)
+    assert caught.value.reply_to is not None
+    assert caught.value.reply_to.correlation_id == "a"
+
+
+def test_malformed_reason_is_safe_to_log() -> None:
+    attack = "no URL\nERROR root: forged line \u2028\x1b[31m" + "x" * 100_000
+    with pytest.raises(Malformed) as caught:
+        wire.parse_request({"ResponseQueueUrl": string(attack)})
+    assert caught.value.reason.isprintable()
+    assert len(caught.value.reason) < 1000
+
+
+@pytest.mark.parametrize("address", ["reply please", URL + "#a", "", "ftp://host/1/q"])
+def test_parser_refuses_legacy_address(address: str) -> None:
+    with pytest.raises(Malformed):
+        wire.parse_request({"ReplyTo": string(address), "RequestMessageId": string("a")})
+
+
+# ----------------------------------------------------------- reply addresses
+
+
+@given(reply_tos)
+def test_every_reply_address_survives_a_trip_as_text(reply_to: ReplyTo) -> None:
+    assert ReplyTo.parse(str(reply_to)) == reply_to
+
+
+def test_plain_reply_address_reads_as_on_the_wire() -> None:
+    assert str(ReplyTo(URL, "abc")) == f"{URL}#abc"
+
+
+@given(st.one_of(any_text, st.none(), st.integers(), st.binary()))
+def test_parse_raises_nothing_but_value_error(text: Any) -> None:
+    said = ""
+    try:
+        ReplyTo.parse(text)
+    except ValueError as error:
+        said = str(error)
+    assert said.isprintable()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "#a",
+        f"{URL}#",
+        f"{URL}#\x00",
+        f"{URL}#\ud800",
+        "{",
+        "{}",
+        "[]",
+        "{" * 100_000,
+        '{"ResponseQueueUrl":5}',
+        '{"ResponseQueueUrl":null}',
+        '{"RequestMessageId":"a"}',
+        '{"a":' * 100_000,
+        json.dumps({"ResponseQueueUrl": URL, "RequestMessageId": "\x00"}),
+    ],
+    ids=range(14),
+)
+def test_parse_refuses_text_that_is_no_address(text: str) -> None:
+    with pytest.raises(ValueError, match="not a reply address"):
+        ReplyTo.parse(text)
+
+
+# ------------------------------------------------------------------- replies
+
+
+@given(
+    reply_to=reply_tos,
+    content_type=st.none() | sqs_text,
+    error_code=st.none() | st.text("abc_", min_size=1),
+    stream=st.none() | sqs_text,
+    sequence=st.none() | st.integers(0, 10**12),
+    end=st.booleans(),
+)
+def test_requester_reads_what_responder_writes(reply_to: ReplyTo, **facts: Any) -> None:
+    head = wire.parse_reply(wire.reply_attributes(reply_to, **facts))
+    assert head == wire.ReplyHead(reply_to.id, **facts)
+
+
+@given(hostile_attributes | st.dictionaries(st.text(), st.none() | st.integers()))
+def test_reading_reply_never_raises(attributes: Any) -> None:
+    wire.parse_reply(attributes)
+    wire.plain_attributes(attributes)
+
+
+def test_requester_prefers_the_plain_id() -> None:
+    attributes = {
+        "RequestMessageId": string("old"),
+        "__AmazonSQSVirtualQueuesClient.QueueName": string("new"),
+    }
+    assert wire.parse_reply(attributes).correlation_id == "new"
+
+
+def test_requester_falls_back_to_the_legacy_id() -> None:
+    attributes: dict[str, Any] = {
+        "RequestMessageId": string("old"),
+        "__AmazonSQSVirtualQueuesClient.QueueName": {"DataType": "Binary", "BinaryValue": b"x"},
+    }
+    assert wire.parse_reply(attributes).correlation_id == "old"
+
+
+def test_unreadable_error_code_is_still_a_failure() -> None:
+    attributes = {"ReplyError": {"DataType": "Binary", "BinaryValue": b"x"}}
+    assert wire.parse_reply(attributes).error_code == "handler_error"
+
+
+@pytest.mark.parametrize("text", ["-1", "1.5", "٣", "", "x", "9" * 5000])
+def test_unreadable_sequence_counts_as_absent(text: str) -> None:
+    assert wire.parse_reply({"ReplySequence": number(text)}).sequence is None
+
+
+@given(st.text(st.characters(exclude_categories=[])))
+def test_error_code_becomes_what_sqs_takes(code: str) -> None:
+    attributes = wire.reply_attributes(ReplyTo(URL, "a"), error_code=code)
+    written = attributes["ReplyError"]["StringValue"]
+    wire.check_body(written)
+    assert len(written) <= 256
+
+
+class Awkward:
+    def __repr__(self) -> str:
+        raise RuntimeError("no repr")
+
+
+def circle() -> list[Any]:
+    items: list[Any] = []
+    items.append(items)
+    return items
+
+
+def nested(depth: int) -> list[Any]:
+    items: list[Any] = []
+    for _ in range(depth):
+        items = [items]
+    return items
+
+
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+@given(
+    code=sqs_text.map(lambda text: text[:256]),
+    kind=st.none() | sqs_text,
+    message=any_text,
+    details=json_values,
+)
+def test_error_survives_its_trip(code: str, kind: str | None, message: str, details: Any) -> None:
+    body = wire.error_body(code, kind, message, details)
+    wire.check_body(body)
+    assert wire.parse_error(body, code) == (code, kind, message, details)
+
+
+@pytest.mark.parametrize(
+    "details",
+    [
+        object(),
+        math.nan,
+        {"a": math.inf},
+        {1: {2}},
+        b"bytes",
+        Awkward(),
+        circle(),
+        nested(100_000),
+        "x" * 2_000_000,
+        "\U0001f600" * 500_000,
+        {(1, 2): 3},
+        Decimal(1),
+    ],
+    ids=range(12),
+)
+def test_error_body_is_what_sqs_takes_whatever_the_details(details: Any) -> None:
+    body = wire.error_body("code", "Error", "message", details)
+    wire.check_body(body)
+    assert len(body) <= wire.ERROR_BODY_BYTES
+    code, kind, message, _ = wire.parse_error(body, "code")
+    assert (code, kind, message) == ("code", "Error", "message")
+
+
+def test_details_that_are_not_json_travel_as_their_repr() -> None:
+    body = wire.error_body("code", None, "", {"a": b"x"})
+    assert wire.parse_error(body, "code")[3] == "{'a': b'x'}"
+
+
+@given(any_text, any_text, any_text)
+def test_error_body_fits_a_small_queue(code: str, kind: str, message: str) -> None:
+    body = wire.error_body(code * 100, kind * 100, message * 1000, nested(10), limit=10_000)
+    assert len(body) <= 10_000
+
+
+def test_error_body_takes_a_message_whose_str_fails() -> None:
+    assert "Awkward" in wire.error_body("code", None, Awkward())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["", "boom", "[1]", "null", "[" * 200_000, '{"a":' * 200_000, "1" * 5000, '{"type":5}'],
+    ids=range(8),
+)
+def test_any_body_reads_as_an_error(body: str) -> None:
+    code, kind, message, details = wire.parse_error(body, "code")
+    assert (code, kind, details) == ("code", None, None)
+    assert message == "" or body.startswith(message[:4000])
+
+
+@given(any_text)
+def test_reading_error_never_raises(body: str) -> None:
+    wire.parse_error(body, "code")
+
+
+# ------------------------------------------------- the caller's attributes
+
+plain_values = st.one_of(
+    sqs_text,
+    st.binary(min_size=1),
+    st.integers(-(10**38) + 1, 10**38 - 1),
+    st.floats(allow_nan=False, allow_infinity=False).filter(
+        lambda value: value == 0 or 1e-128 <= abs(value) <= 1e126
+    ),
+)
+names = st.from_regex(r"[A-Za-z0-9_-]{1,20}(\.[A-Za-z0-9_-]{1,20}){0,3}", fullmatch=True).filter(
+    lambda name: name not in wire._RESERVED and not name.lower().startswith(("aws.", "amazon."))
+)
+
+
+@given(st.dictionaries(names, plain_values))
+def test_attributes_survive_their_trip(values: dict[str, Any]) -> None:
+    attributes = wire.to_attributes(values)
+    assert wire.plain_attributes(attributes) == values
+    assert wire.to_attributes(attributes) == attributes
+
+
+def test_whole_number_stays_whole() -> None:
+    plain = wire.plain_attributes(wire.to_attributes({"a": 10**30, "b": 1.0}))
+    assert type(plain["a"]) is int
+    assert type(plain["b"]) is float
+
+
+@pytest.mark.parametrize("value", [10**37, -(10**38) + 1, 10**120, 10**126, 1.7e-308 * 1e200])
+def test_number_in_range_is_taken(value: Any) -> None:
+    assert wire.plain_attributes(wire.to_attributes({"a": value})) == {"a": value}
+
+
+def test_decimal_is_a_number() -> None:
+    assert wire.to_attributes({"a": Decimal("1.10")}) == {"a": number("1.10")}
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ("", "empty"),
+        (b"", "empty"),
+        ("a\x00b", "U\\+0000 at position 1"),
+        ("\ud800", "U\\+D800"),
+        (True, "bool"),
+        (None, "omit"),
+        (math.nan, "NaN"),
+        (-math.inf, "Infinity"),
+        (Decimal("sNaN"), "NaN"),
+        (10**126 + 10**120, "range"),
+        pytest.param(10**100_000, "range", id="huge"),
+        (1e-200, "range"),
+        (10**38 + 1, "39 digits"),
+        (Decimal("0." + "1" * 39), "39 digits"),
+        ([1], "list"),
+        (object(), "object"),
+        ({}, "DataType"),
+        ({"DataType": "Boolean", "StringValue": "x"}, "DataType"),
+        ({"DataType": ["x"], "StringValue": "x"}, "DataType"),
+        ({"DataType": "String." + "x" * 250, "StringValue": "x"}, "DataType"),
+        ({"DataType": "String", "BinaryValue": b"x"}, "StringValue"),
+        ({"DataType": "String", "StringValue": "x", "StringListValues": ["x"]}, "StringValue"),
+        ({"DataType": "String", "StringValue": ""}, "empty"),
+        ({"DataType": "String", "StringValue": 5}, "int"),
+        ({"DataType": "Binary", "BinaryValue": "x"}, "not bytes"),
+        ({"DataType": "Number", "StringValue": "five"}, "no number"),
+        ({"DataType": "Number", "StringValue": "1e300"}, "range"),
+    ],
+)
+def test_value_that_sqs_refuses_is_invalid(value: Any, says: str) -> None:
+    with pytest.raises(InvalidMessage, match=says) as caught:
+        wire.to_attributes({"colour": value})
+    assert "colour" in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("", "empty"),
+        ("a" * 257, "256"),
+        ("a b", "characters"),
+        ("é", "characters"),
+        ("a\n", "characters"),
+        (".a", "period"),
+        ("a.", "period"),
+        ("a..b", "period"),
+        ("AWS.x", "prefix"),
+        ("aMaZoN.x", "prefix"),
+        (5, "not a str"),
+        ("MessageType", "message_type="),
+        ("ResponseQueueUrl", "library"),
+        ("__AmazonSQSVirtualQueuesClient.QueueName", "library"),
+    ],
+)
+def test_name_that_sqs_refuses_is_invalid(name: Any, says: str) -> None:
+    with pytest.raises(InvalidMessage, match=says):
+        wire.to_attributes({name: "x"})
+
+
+def test_attributes_of_the_older_package_are_taken_as_they_are() -> None:
+    given = {"Priority": {"StringValue": "HIGH", "DataType": "String.level"}}
+    assert wire.to_attributes(given) == given
+
+
+def test_trace_context_is_the_callers_to_write_and_read() -> None:
+    values = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
+    assert wire.plain_attributes(wire.to_attributes(values)) == values
+
+
+def test_received_attributes_come_without_the_librarys_own() -> None:
+    attributes = wire.request_attributes(
+        reply_queue_url=URL, correlation_id="a", message_type="t", content_type="c", legacy=True
+    )
+    attributes.update(
+        wire.reply_attributes(ReplyTo(URL, "a"), error_code="x", stream="s", sequence=0, end=True)
+    )
+    attributes["mine"] = string("x")
+    assert wire.plain_attributes(wire.with_time_to_live(attributes, 1)) == {"mine": "x"}
+
+
+@pytest.mark.parametrize("text", ["five", "", "1e999", "nan", "Infinity", "1_0", "٣", "9" * 5000])
+def test_unreadable_number_stays_text(text: str) -> None:
+    assert wire.plain_attributes({"a": number(text)}) == {"a": text}
+
+
+def test_too_many_attributes_are_invalid_and_the_error_counts_both_sides() -> None:
+    attributes = wire.to_attributes({f"a{i}": "x" for i in range(9)})
+    attributes.update(wire.request_attributes(reply_queue_url=URL, correlation_id="a"))
+    wire.check_count(attributes)
+    with pytest.raises(InvalidMessage, match=r"has 11 .* takes 10: .* uses 2, .* leaves 8"):
+        wire.check_count(attributes, time_to_live=True)
+
+
+# ---------------------------------------------------------- bodies and sizes
+
+
+def sqs_takes(character: str) -> bool:
+    code = ord(character)
+    return (
+        code in (0x9, 0xA, 0xD)
+        or 0x20 <= code <= 0xD7FF
+        or 0xE000 <= code <= 0xFFFD
+        or 0x10000 <= code <= 0x10FFFF
+    )
+
+
+def test_every_character_is_judged_as_sqs_does() -> None:
+    wrong = []
+    for code in range(0x110000):
+        try:
+            wire.check_body(chr(code))
+            taken = True
+        except InvalidMessage:
+            taken = False
+        if taken != sqs_takes(chr(code)):
+            wrong.append(code)
+    assert wrong == []
+
+
+@given(st.text(st.characters(exclude_categories=[]), min_size=1))
+def test_body_is_judged_by_its_characters(body: str) -> None:
+    bad = next((i for i, character in enumerate(body) if not sqs_takes(character)), None)
+    if bad is None:
+        wire.check_body(body)
+    else:
+        with pytest.raises(InvalidMessage, match=f"U\\+{ord(body[bad]):04X} at position {bad},"):
+            wire.check_body(body)
+
+
+def test_empty_body_is_invalid() -> None:
+    with pytest.raises(InvalidMessage, match="empty") as caught:
+        wire.check_body("", "orders")
+    assert caught.value.queue == "orders"
+
+
+@given(sqs_text, st.dictionaries(names, plain_values))
+def test_size_counts_bytes_of_body_names_types_and_values(body: str, values: Any) -> None:
+    attributes = wire.to_attributes(values)
+    size = len(body.encode())
+    for name, value in attributes.items():
+        size += len(name) + len(value["DataType"])
+        size += len(value.get("BinaryValue", b"")) + len(value.get("StringValue", "").encode())
+    assert wire.message_bytes(body, attributes) == size
+
+
+def test_largest_message_is_taken_and_one_byte_more_is_not() -> None:
+    wire.check_size(1_048_576)
+    with pytest.raises(MessageTooLarge) as caught:
+        wire.check_size(1_048_577, "orders")
+    error = caught.value
+    assert (error.size, error.limit, error.queue) == (1_048_577, 1_048_576, "orders")
+
+
+@pytest.mark.parametrize("check", [wire.check_group_id, wire.check_deduplication_id])
+@pytest.mark.parametrize("value", ["", "a" * 129, "a b", "é", "a\n", 5, None])
+def test_id_that_sqs_refuses_is_invalid(check: Any, value: Any) -> None:
+    with pytest.raises(InvalidMessage):
+        check(value)
+
+
+@pytest.mark.parametrize("check", [wire.check_group_id, wire.check_deduplication_id])
+def test_id_of_all_that_sqs_takes_is_taken(check: Any) -> None:
+    check("".join(map(chr, range(0x21, 0x7F))))
+    check("a" * 128)
+
+
+@pytest.mark.parametrize(("delay", "seconds"), [(0, 0), (0.1, 1), (7.0, 7), (900, 900)])
+def test_delay_is_rounded_up_to_whole_seconds(delay: float, seconds: int) -> None:
+    assert wire.check_delay(delay) == seconds
+
+
+@pytest.mark.parametrize("delay", [-1, 900.1, math.nan, math.inf, "5", None])
+def test_delay_that_sqs_refuses_is_invalid(delay: Any) -> None:
+    with pytest.raises(InvalidMessage):
+        wire.check_delay(delay)
+
+
+# ------------------------------------------------------------ names of queues
+
+
+def test_correlation_ids_differ_and_have_no_mark() -> None:
+    ids = {wire.new_correlation_id() for _ in range(1000)}
+    assert len(ids) == 1000
+    assert all(re.fullmatch("[0-9a-f]{32}", text) for text in ids)
+
+
+def test_new_reply_queue_name_is_of_our_own_form() -> None:
+    name = wire.new_reply_queue_name("prefix_")
+    assert wire.is_own_form("prefix_", name)
+    assert name != wire.new_reply_queue_name("prefix_")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "p_",
+        "p_" + "a" * 31,
+        "p_" + "a" * 33,
+        "p_" + "A" * 32,
+        "p_" + "g" * 32,
+        "q_" + "a" * 32,
+        "p_" + "a" * 32 + "\n",
+        "p_" + "٣" * 32,
+        "x_p_" + "a" * 30,
+    ],
+)
+def test_other_names_are_not_of_our_own_form(name: str) -> None:
+    assert not wire.is_own_form("p_", name)
+
+
+@pytest.mark.parametrize("prefix", ["a", "A-b_9", "a" * 48])
+def test_prefix_that_makes_queue_names_is_taken(prefix: str) -> None:
+    wire.check_prefix(prefix)
+    assert len(wire.new_reply_queue_name(prefix)) <= limits.QUEUE_NAME_CHARACTERS
+
+
+@pytest.mark.parametrize("prefix", ["", "a" * 49, "a b", "a.", "é", "a/", "a\n"])
+def test_prefix_that_makes_no_queue_names_is_refused(prefix: str) -> None:
+    with pytest.raises(ValueError, match="prefix"):
+        wire.check_prefix(prefix)
+
+
+@pytest.mark.parametrize(
+    ("url", "account", "name"),
+    [
+        ("https://sqs.eu-west-1.amazonaws.com/123/orders.fifo", "123", "orders.fifo"),
+        ("http://127.0.0.1:4566/000000000000/orders", "000000000000", "orders"),
+        ("http://localhost:9324/queue/orders", "queue", "orders"),
+        ("http://localhost:4566/queue/us-east-1/000000000000/orders", "000000000000", "orders"),
+        ("http://localhost/orders", None, "orders"),
+        ("orders", None, "orders"),
+    ],
+)
+def test_url_tells_account_and_name(url: str, account: str | None, name: str) -> None:
+    assert wire.account_of(url) == account
+    assert wire.queue_name_of(url) == name
+
+
+def test_failover_name_is_the_java_clients() -> None:
+    assert wire.failover_url(JAVA_URL) == JAVA_URL + "-Failover"
+
+
+# ------------------------------------------------------------ tags and sweeping
+
+seconds = st.floats(1e9, 4e9)
+
+
+@given(now=seconds, retention=st.floats(1, 1e6), later=st.floats(0, 1e6), legacy=st.booleans())
+def test_queue_is_live_until_its_retention_and_idle_after(
+    now: float, retention: float, later: float, legacy: bool
+) -> None:
+    tags = wire.reply_queue_tags(now=now, retention=retention, sweeping=True, legacy=legacy)
+    verdict = wire.verdict(tags, int((now + later) * 1000))
+    if later <= retention:
+        assert verdict == "live"
+    if later > retention + 1.002:  # whole seconds and milliseconds, rounded up
+        assert verdict == "idle"
+
+
+def test_tags_are_those_of_the_java_client() -> None:
+    tags = wire.reply_queue_tags(now=1.7e9, retention=300.0, sweeping=True)
+    assert tags == {
+        "sqs_orchestrator.sweeping": "1",
+        "__IdleQueueRetentionPeriodSeconds": "300",
+        "__AmazonSQSIdleQueueDeletingClient.LastHeartbeatTimestamp": "1700000000000",
+    }
+
+
+def test_legacy_queue_bears_the_older_packages_heartbeat_too() -> None:
+    assert wire.heartbeat_tags(now=1.7e9, retention=1, legacy=True)["heartbeat"] == "1700000000"
+
+
+def test_heartbeat_never_brings_back_the_sweeping_tag() -> None:
+    assert not wire.is_sweeping(wire.heartbeat_tags(now=1.7e9, retention=300))
+    assert wire.is_sweeping(wire.reply_queue_tags(now=1.7e9, retention=300, sweeping=True))
+
+
+def test_queue_made_before_the_time_is_known_is_nobodys_prey() -> None:
+    tags = wire.reply_queue_tags(now=None, retention=300, sweeping=True)
+    assert wire.verdict(tags, 2 * 10**12) == "foreign"
+
+
+@pytest.mark.parametrize("text", ["", "-5", "+5", "5.0", " 5", "٣", "1_0", "9" * 19])
+@pytest.mark.parametrize(
+    "tag",
+    [
+        "__IdleQueueRetentionPeriodSeconds",
+        "__AmazonSQSIdleQueueDeletingClient.LastHeartbeatTimestamp",
+    ],
+)
+def test_queue_with_an_unreadable_tag_is_foreign(tag: str, text: str) -> None:
+    tags = wire.heartbeat_tags(now=1.0, retention=1)
+    assert wire.verdict(tags, 10**15) == "idle"
+    assert wire.verdict({**tags, tag: text}, 10**15) == "foreign"
+
+
+@given(st.sampled_from(["p_", wire.JAVA_PREFIX, "__"]), st.text("_pQLD", max_size=8), st.booleans())
+def test_sweeper_never_touches_what_the_java_sweeper_owns(
+    prefix: str, rest: str, empty: bool
+) -> None:
+    for name in (prefix, prefix + "_DLQ", wire.JAVA_PREFIX, wire.JAVA_PREFIX + "_DLQ"):
+        assert wire.sweep_decision(prefix, name, "idle", empty) == "keep"
+    assert wire.sweep_decision(prefix, "other" + rest, "idle", True) == "keep"
+
+
+# ----------------------------------------------------------------- one place
+
+
+def test_nothing_else_in_the_package_spells_the_names_of_the_wire() -> None:
+    package = Path(sqs_orchestrator.__path__[0])
+    own = Path(wire.__file__)
+    names = {value for value in wire._RESERVED if value not in ("ReplyTo", "MessageType")}
+    names |= {"__IdleQueueRetentionPeriodSeconds", "sqs_orchestrator.sweeping", wire.JAVA_PREFIX}
+    names |= {"__AmazonSQSIdleQueueDeletingClient.LastHeartbeatTimestamp", "-Failover", "_DLQ"}
+    for source in package.rglob("*.py"):
+        if source == own:
+            continue
+        tree = ast.parse(source.read_text(encoding="utf-8"))
+        spelled = {
+            node.value
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        }
+        assert not names & spelled, source
