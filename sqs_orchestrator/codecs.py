@@ -30,6 +30,13 @@ class CodecError(ValueError):
     """A body is not what its reader asked for."""
 
 
+class _Unreadable(CodecError):
+    """No body can be read as the type asked for."""
+
+    def __init__(self, type_: Any) -> None:
+        super().__init__(f"bodies cannot be read as {type_!r}")
+
+
 class Codec(Protocol):
     """Turns values into bodies and back."""
 
@@ -170,7 +177,17 @@ def _make_reader(type: Any) -> Callable[[str], Any]:  # noqa: A002
     try:
         adapter = pydantic.TypeAdapter(type)
     except pydantic.errors.PydanticUserError as error:
-        raise CodecError(f"bodies cannot be read as {type!r}: {error}") from error
+        # It leaves out a few, such as the TypedDict of Python 3.11, that can be read all the
+        # same; where not, its reason is the better one.
+        reason = error
+
+        def read_plainly(body: str) -> Any:
+            try:
+                return _as(type, _load(body), "$")
+            except _Unreadable as unreadable:
+                raise CodecError(f"{unreadable}: {reason}") from reason
+
+        return read_plainly
 
     def read(body: str) -> Any:
         try:
@@ -232,7 +249,7 @@ def _as(type_: Any, value: Any, at: str) -> Any:
         return _made(make, value, at, type_.__name__)
     kind = origin or type_
     if not isinstance(kind, type):
-        raise CodecError(f"bodies cannot be read as {type_!r} without pydantic")
+        raise _Unreadable(type_)
     if issubclass(kind, enum.Enum):
         return _made(kind, value, at, kind.__name__)
     if dataclasses.is_dataclass(kind):
@@ -241,7 +258,7 @@ def _as(type_: Any, value: Any, at: str) -> Any:
         return _as_mapping(type_, value, at)
     if issubclass(kind, Collection):
         return _as_collection(kind, get_args(type_), value, at)
-    raise CodecError(f"bodies cannot be read as {type_!r} without pydantic")
+    raise _Unreadable(type_)
 
 
 _SCALARS: dict[Any, tuple[Any, Callable[[Any], Any]]] = {
