@@ -121,7 +121,7 @@ def lint(session: nox.Session) -> None:
     session.install(*nox.project.dependency_groups(PYPROJECT, "lint"))
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
-    session.run("lint-imports", "--no-cache", env={"PYTHONPATH": str(HERE)})
+    session.run("lint-imports", "--no-cache", "--no-logo", env={"PYTHONPATH": str(HERE)})
 
 
 @nox.session

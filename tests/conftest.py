@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.metadata
+import importlib.util
 from pathlib import Path
 
 import pytest
 
-import sqs_orchestrator
-
 
 def pytest_report_header() -> str:
     """Say which copy is tested: an installed wheel, or the source tree."""
-    version = importlib.metadata.version("sqs-orchestrator") if _installed() else "source tree"
-    return f"sqs-orchestrator: {version}, from {sqs_orchestrator.__path__[0]}"
+    spec = importlib.util.find_spec("sqs_orchestrator")
+    assert spec is not None
+    assert spec.origin is not None
+    return f"testing: {Path(spec.origin).parent}"
 
 
 def pytest_sessionstart() -> None:
     # pytest-asyncio asks for "the current loop" before it sets its own. With none ever set,
     # asyncio makes one to answer, which nobody closes; with None set, it says there is none.
     asyncio.set_event_loop(None)
-
-
-def _installed() -> bool:
-    return "site-packages" in Path(sqs_orchestrator.__path__[0]).parts
 
 
 @pytest.fixture(autouse=True)

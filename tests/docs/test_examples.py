@@ -1,0 +1,24 @@
+"""The examples of README.md and of the documentation do what they say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.docs.examples import Example, find, run
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+EXAMPLES = [example for page in PAGES for example in find(page)]
+
+
+@pytest.mark.server
+@pytest.mark.parametrize(
+    "example", [pytest.param(e, id=f"{e.page.relative_to(ROOT)}:{e.line}") for e in EXAMPLES]
+)
+async def test_example_runs(example: Example, given: Any) -> None:
+    if example.skip is not None:
+        pytest.skip(example.skip)
+    await run(example, given)
