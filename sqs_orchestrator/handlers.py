@@ -193,7 +193,8 @@ def _arguments(function: Callable[..., Any], name: str) -> tuple[Any | None, str
     if not parameters or parameters[0].kind not in _BY_POSITION:
         raise ValueError(f"the handler {name} must take the message as its first parameter")
     first, *further = parameters
-    body_type = _annotation(function, first, name)
+    # `*args` is how a wrapper passes on what it gets, whatever it says of the types.
+    body_type = None if first.kind is _P.VAR_POSITIONAL else _annotation(function, first, name)
     if body_type is _P.empty or body_type is Message:
         body_type = None
     message_keyword = None
