@@ -587,9 +587,7 @@ def _as_given(name: str, value: Mapping[Any, Any]) -> AttributeValue:
     return {"DataType": kind, field: content}
 
 
-def check_count(
-    attributes: Attributes, *, time_to_live: bool = False, queue: str | None = None
-) -> None:
+def check_count(attributes: Attributes, *, time_to_live: bool = False) -> None:
     """Check the number of attributes of a message, the caller's and the library's; with
     *time_to_live* one more will join them when it leaves.
 
@@ -601,8 +599,7 @@ def check_count(
         own = len(_RESERVED.intersection(attributes)) + time_to_live
         raise InvalidMessage(
             f"the message has {count} attributes, and SQS takes {MESSAGE_ATTRIBUTES}: the "
-            f"library itself uses {own}, which leaves {MESSAGE_ATTRIBUTES - own} for yours",
-            queue=queue,
+            f"library itself uses {own}, which leaves {MESSAGE_ATTRIBUTES - own} for yours"
         )
 
 
@@ -637,18 +634,18 @@ def _plain_number(text: str) -> PlainValue:
 # ------------------------------------------------------------- bodies and sizes
 
 
-def check_body(body: str, queue: str | None = None) -> None:
+def check_body(body: str) -> None:
     """Check that SQS takes *body*.
 
     Raises:
         InvalidMessage: It is empty, or has a character that SQS refuses.
     """
     if not body:
-        raise InvalidMessage("the body is empty: SQS refuses empty bodies", queue=queue)
-    _check_characters(body, "body", queue)
+        raise InvalidMessage("the body is empty: SQS refuses empty bodies")
+    _check_characters(body, "body")
 
 
-def _check_characters(text: str, what: str, queue: str | None = None) -> None:
+def _check_characters(text: str, what: str) -> None:
     # Both ways round the search are many times faster than it. In ASCII only control
     # characters can be wrong; and what is printable is a subset of what SQS takes.
     if text.isascii():
@@ -660,8 +657,7 @@ def _check_characters(text: str, what: str, queue: str | None = None) -> None:
     if found:
         raise InvalidMessage(
             f"the {what} has U+{ord(found[0]):04X} at position {found.start()}, a character "
-            "that SQS refuses",
-            queue=queue,
+            "that SQS refuses"
         )
 
 
@@ -703,38 +699,33 @@ def check_size(size: int, queue: str | None = None) -> None:
 _GROUP_ID = re.compile(r"[!-~]+")
 
 
-def check_group_id(group_id: object, queue: str | None = None) -> None:
+def check_group_id(group_id: object) -> None:
     """Raises `InvalidMessage` where SQS would refuse *group_id*."""
-    _check_id(group_id, "group_id", queue)
+    _check_id(group_id, "group_id")
 
 
-def check_deduplication_id(deduplication_id: object, queue: str | None = None) -> None:
+def check_deduplication_id(deduplication_id: object) -> None:
     """Raises `InvalidMessage` where SQS would refuse *deduplication_id*."""
-    _check_id(deduplication_id, "deduplication_id", queue)
+    _check_id(deduplication_id, "deduplication_id")
 
 
-def _check_id(value: object, what: str, queue: str | None) -> None:
+def _check_id(value: object, what: str) -> None:
     if not isinstance(value, str) or not 0 < len(value) <= GROUP_ID_CHARACTERS:
-        raise InvalidMessage(
-            f"{what} is not a str of 1 to {GROUP_ID_CHARACTERS} characters", queue=queue
-        )
+        raise InvalidMessage(f"{what} is not a str of 1 to {GROUP_ID_CHARACTERS} characters")
     if not _GROUP_ID.fullmatch(value):
         raise InvalidMessage(
-            f"{what} is {quoted(value)}: SQS takes ASCII letters, digits and punctuation",
-            queue=queue,
+            f"{what} is {quoted(value)}: SQS takes ASCII letters, digits and punctuation"
         )
 
 
-def check_delay(delay: object, queue: str | None = None) -> int:
+def check_delay(delay: object) -> int:
     """*delay* in the whole seconds that SQS knows, rounded up: never early.
 
     Raises:
         InvalidMessage: It is not within 0 to 900.
     """
     if not isinstance(delay, (int, float)) or not 0 <= delay <= DELAY:
-        raise InvalidMessage(
-            f"the delay is {quoted(delay)}: SQS takes 0 to {DELAY:.0f} seconds", queue=queue
-        )
+        raise InvalidMessage(f"the delay is {quoted(delay)}: SQS takes 0 to {DELAY:.0f} seconds")
     return math.ceil(delay)
 
 

@@ -364,6 +364,15 @@ def test_required_keys_of_typed_dict_must_be_there(readers: str) -> None:
         CODEC.decode("{}", Strict)
 
 
+def test_codec_does_without_pydantic_where_it_is_not_installed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "pydantic", None)
+    codecs._cached_reader.cache_clear()
+    assert CODEC.decode("[5]", list[int]) == [5]
+    codecs._cached_reader.cache_clear()
+
+
 def test_codec_says_what_it_is() -> None:
     assert repr(CODEC) == "JSONCodec()"
 

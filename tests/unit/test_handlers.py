@@ -118,8 +118,14 @@ async def decoded_and_late_message(order: Order, retries: int = 3, m: Message = 
     return order, m
 
 
-async def test_handler_of_another_type_gets_the_decoded_body() -> None:
-    assert await called(decoded) == ORDER
+async def decoded_with_default(order: Order, cache: Unknown = 5) -> Any:
+    assert cache == 5
+    return order
+
+
+@pytest.mark.parametrize("function", [decoded, decoded_with_default])
+async def test_handler_of_another_type_gets_the_decoded_body(function: Any) -> None:
+    assert await called(function) == ORDER
 
 
 @pytest.mark.parametrize(
