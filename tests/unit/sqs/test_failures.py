@@ -1,0 +1,392 @@
+"""Exceptions of botocore and aiohttp become ours: kind, code, facts, and advice."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import time
+from email.utils import formatdate
+from typing import Any
+
+import aiohttp
+import botocore.exceptions as boto
+import botocore.parsers
+import pytest
+
+from sqs_orchestrator.errors import AccessDenied, QueueError, QueueNotFound, Throttled
+from sqs_orchestrator.sqs.failures import date_of, error_of
+
+URL = "https://sqs.eu-west-1.amazonaws.com/123456789012/orders"
+ENDPOINT = "https://sqs.eu-west-1.amazonaws.com/"
+
+
+def refusal(
+    code: str,
+    status: int = 400,
+    message: str = "said so",
+    *,
+    operation: str = "SendMessageBatch",
+    **headers: str,
+) -> Exception:
+    response = {
+        "Error": {"Code": code, "Message": message},
+        "ResponseMetadata": {"HTTPStatusCode": status, "HTTPHeaders": headers},
+    }
+    error: Exception = boto.ClientError(response, operation)
+    return error
+
+
+def ours(exc: Exception, operation: str = "SendMessageBatch") -> QueueError:
+    error = error_of(operation, URL, exc)
+    assert isinstance(error, QueueError)
+    assert error.operation == operation
+    assert error.queue == URL
+    assert str(error).startswith(f"{operation} on {URL}: ")
+    return error
+
+
+# -------------------------------------------------------------------------- refusals
+
+
+@pytest.mark.parametrize(
+    "code",
+    ["QueueDoesNotExist", "AWS.SimpleQueueService.NonExistentQueue", "NonExistentQueue"],
+)
+def test_missing_queue_is_not_found_under_one_code(code: str) -> None:
+    error = ours(refusal(code))
+    assert type(error) is QueueNotFound
+    assert error.code == "QueueDoesNotExist"
+    assert (error.transient, error.maybe_done) == (False, False)
+    assert "region" in str(error)
+
+
+def test_address_of_another_region_is_not_found() -> None:
+    assert type(ours(refusal("InvalidAddress", 404))) is QueueNotFound
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "AccessDenied",
+        "AccessDeniedException",
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "InvalidAccessKeyId",
+        "InvalidClientTokenId",
+        "InvalidSecurity",
+        "InvalidSignatureException",
+        "KMS.AccessDeniedException",
+        "KmsAccessDenied",
+        "MissingAuthenticationToken",
+        "OptInRequired",
+        "SignatureDoesNotMatch",
+        "UnrecognizedClientException",
+    ],
+)
+def test_denied_code_is_access_denied(code: str) -> None:
+    error = ours(refusal(code))
+    assert type(error) is AccessDenied
+    assert error.code == code
+    assert (error.transient, error.maybe_done) == (False, False)
+
+
+def test_unknown_403_is_access_denied() -> None:
+    assert type(ours(refusal("", 403))) is AccessDenied
+
+
+@pytest.mark.parametrize(
+    ("operation", "permission"),
+    [
+        ("SendMessageBatch", "sqs:SendMessage "),
+        ("DeleteMessageBatch", "sqs:DeleteMessage "),
+        ("ChangeMessageVisibilityBatch", "sqs:ChangeMessageVisibility "),
+        ("ReceiveMessage", "sqs:ReceiveMessage "),
+        ("CreateQueue", "sqs:TagQueue"),
+    ],
+)
+def test_access_denied_names_the_permission(operation: str, permission: str) -> None:
+    error = ours(refusal("AccessDenied", 403, operation=operation), operation)
+    assert permission in str(error)
+
+
+def test_kms_denial_names_the_permissions_of_kms() -> None:
+    assert "kms:GenerateDataKey" in str(ours(refusal("KMS.AccessDeniedException")))
+
+
+def test_expired_credentials_are_called_so() -> None:
+    assert "expired" in str(ours(refusal("ExpiredToken")))
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        ("ThrottlingException", 400),
+        ("Throttling", 400),
+        ("Throttling.User", 400),
+        ("RequestThrottled", 403),
+        ("TooManyRequests", 400),
+        ("TooManyRequestsException", 400),
+        ("KMS.ThrottlingException", 400),
+        ("KmsThrottled", 400),
+        ("AWS.SimpleQueueService.OverLimit", 403),
+        ("OverLimit", 403),
+        ("SlowDown", 503),
+        ("Whatever", 429),
+    ],
+)
+def test_throttle_is_throttled(code: str, status: int) -> None:
+    error = ours(refusal(code, status))
+    assert type(error) is Throttled
+    assert (error.transient, error.maybe_done) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        ("ServiceUnavailable", 503),
+        ("InternalError", 500),
+        ("InternalFailure", 400),
+        ("502", 502),
+        ("", 504),
+        ("RequestTimeout", 408),
+    ],
+)
+def test_server_fault_is_transient_and_may_be_done(code: str, status: int) -> None:
+    error = ours(refusal(code, status))
+    assert type(error) is QueueError
+    assert (error.transient, error.maybe_done) == (True, True)
+    assert error.code
+
+
+@pytest.mark.parametrize(
+    ("code", "ours_"),
+    [
+        ("QueueAlreadyExists", "QueueNameExists"),
+        ("QueueNameExists", "QueueNameExists"),
+        ("AWS.SimpleQueueService.QueueDeletedRecently", "QueueDeletedRecently"),
+        ("QueueDeletedRecently", "QueueDeletedRecently"),
+        ("AWS.SimpleQueueService.BatchRequestTooLong", "BatchRequestTooLong"),
+        ("KMS.DisabledException", "KMS.DisabledException"),
+        ("InvalidAttributeName", "InvalidAttributeName"),
+    ],
+)
+def test_other_refusal_keeps_its_code(code: str, ours_: str) -> None:
+    error = ours(refusal(code))
+    assert type(error) is QueueError
+    assert error.code == ours_
+    assert not error.maybe_done
+    assert error.transient is (ours_ == "QueueDeletedRecently")
+    if ours_ != "QueueDeletedRecently":
+        assert "said so" in str(error)
+
+
+# ----------------------------------------------------------------------------- clock
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("RequestTimeTooSkewed", "whatever"),
+        ("RequestExpired", "whatever"),
+        ("InvalidSignatureException", "Signature expired: 20231114T120000Z is now earlier than"),
+        ("InvalidSignatureException", "Signature not yet current: 20231114T120000Z is still"),
+        ("SignatureDoesNotMatch", "Signature expired: 20231114T120000Z is now earlier than"),
+    ],
+)
+@pytest.mark.parametrize(("off", "words"), [(3600, "behind"), (-3600, "ahead of")])
+def test_refused_signature_names_the_clock(
+    monkeypatch: pytest.MonkeyPatch, code: str, message: str, off: int, words: str
+) -> None:
+    monkeypatch.setattr(time, "time", lambda: 1_700_000_000.0)
+    date = formatdate(1_700_000_000 + off, usegmt=True)
+    error = ours(refusal(code, 403, message, date=date))
+    assert type(error) is AccessDenied
+    assert f"clock is 3600 s {words} SQS's" in str(error)
+
+
+def test_refused_signature_without_date_still_names_the_clock() -> None:
+    assert "clock is wrong" in str(ours(refusal("RequestTimeTooSkewed", 403)))
+
+
+def test_bad_signature_blames_no_clock() -> None:
+    error = ours(refusal("SignatureDoesNotMatch", 403, "does not match the signature you gave"))
+    assert "clock" not in str(error)
+
+
+def test_date_of_a_refusal_is_its_header() -> None:
+    assert date_of(refusal("AccessDenied", date="today")) == "today"
+    assert date_of(boto.ClientError({}, "SendMessageBatch")) is None
+
+
+# ----------------------------------------------------------------------- credentials
+
+
+@pytest.mark.parametrize(
+    "exc",
+    [
+        boto.NoCredentialsError(),
+        boto.PartialCredentialsError(provider="env", cred_var="AWS_SECRET_ACCESS_KEY"),
+        boto.CredentialRetrievalError(provider="iam-role", error_msg="no answer"),
+        boto.NoAuthTokenError(),
+        boto.TokenRetrievalError(provider="sso", error_msg="expired"),
+        boto.UnauthorizedSSOTokenError(),
+    ],
+    ids=lambda exc: type(exc).__name__,
+)
+def test_missing_credentials_are_access_denied(exc: Exception) -> None:
+    error = ours(exc)
+    assert type(error) is AccessDenied
+    assert error.code == type(exc).__name__
+    assert "credentials" in str(error)
+    assert (error.transient, error.maybe_done) == (False, False)
+
+
+def test_refused_role_does_not_blame_a_permission_of_sqs() -> None:
+    error = ours(refusal("AccessDenied", 403, operation="AssumeRole"))
+    assert type(error) is AccessDenied
+    assert "AssumeRole" in str(error)
+    assert "sqs:SendMessage" not in str(error)
+
+
+def test_failing_sts_means_that_nothing_was_done() -> None:
+    error = ours(refusal("ServiceUnavailable", 503, operation="AssumeRole"))
+    assert (error.transient, error.maybe_done) == (True, False)
+
+
+# ------------------------------------------------------------------------- transport
+
+KEY: Any = aiohttp.client_reqrep.ConnectionKey(
+    host="sqs",
+    port=443,
+    is_ssl=True,
+    ssl=True,
+    proxy=None,
+    proxy_auth=None,
+    proxy_headers_hash=None,
+)
+
+
+@pytest.mark.parametrize(
+    "exc",
+    [
+        boto.EndpointConnectionError(
+            endpoint_url=ENDPOINT,
+            error=aiohttp.ClientConnectorError(KEY, ConnectionRefusedError(111, "refused")),
+        ),
+        boto.EndpointConnectionError(
+            endpoint_url=ENDPOINT, error=aiohttp.ClientConnectorDNSError(KEY, socket.gaierror(-2))
+        ),
+        boto.EndpointConnectionError(endpoint_url=ENDPOINT, error=socket.gaierror(-2, "unknown")),
+        boto.EndpointConnectionError(endpoint_url=ENDPOINT),
+        boto.ConnectTimeoutError(endpoint_url=ENDPOINT),
+        boto.ProxyConnectionError(proxy_url=ENDPOINT),
+    ],
+    ids=["refused", "DNS", "gaierror", "unknown", "timeout", "proxy"],
+)
+def test_endpoint_out_of_reach_is_named_and_did_nothing(exc: Exception) -> None:
+    error = ours(exc)
+    assert type(error) is QueueError
+    assert (error.transient, error.maybe_done) == (True, False)
+    assert f"{ENDPOINT} is unreachable" in str(error)
+
+
+@pytest.mark.parametrize(
+    "exc",
+    [
+        boto.ReadTimeoutError(endpoint_url=ENDPOINT),
+        boto.ConnectionClosedError(endpoint_url=ENDPOINT),
+        # What aiobotocore makes of a connection that is reset after the request was sent.
+        boto.EndpointConnectionError(
+            endpoint_url=ENDPOINT, error=aiohttp.ClientOSError(104, "reset by peer")
+        ),
+        boto.HTTPClientError(error=aiohttp.ClientPayloadError("not complete")),
+        boto.ResponseStreamingError(error=ConnectionResetError()),
+        boto.IncompleteReadError(actual_bytes=1, expected_bytes=2),
+        aiohttp.ServerDisconnectedError(),
+        aiohttp.ClientPayloadError(),
+        ConnectionResetError(),
+        TimeoutError(),
+    ],
+    ids=lambda exc: type(exc).__name__,
+)
+def test_lost_answer_is_transient_and_may_be_done(exc: Exception) -> None:
+    error = ours(exc)
+    assert type(error) is QueueError
+    assert (error.transient, error.maybe_done) == (True, True)
+
+
+@pytest.mark.parametrize(
+    "exc",
+    [
+        botocore.parsers.ResponseParserError("invalid XML"),
+        ValueError("no JSON"),
+        AttributeError("'list' object has no attribute 'get'"),
+        KeyError("QueueUrl"),
+    ],
+    ids=lambda exc: type(exc).__name__,
+)
+def test_unreadable_answer_is_transient_and_may_be_done(exc: Exception) -> None:
+    error = ours(exc)
+    assert type(error) is QueueError
+    assert (error.transient, error.maybe_done) == (True, True)
+    assert "cannot be read" in str(error)
+
+
+def test_untrusted_certificate_is_no_passing_error() -> None:
+    reason = ssl.SSLCertVerificationError(1, "certificate verify failed")
+    error = ours(boto.SSLError(endpoint_url=ENDPOINT, error=reason))
+    assert (error.transient, error.maybe_done) == (False, False)
+    assert "AWS_CA_BUNDLE" in str(error)
+
+
+def test_broken_handshake_is_a_passing_error() -> None:
+    reason = ssl.SSLError(1, "unexpected eof")
+    error = ours(boto.SSLError(endpoint_url=ENDPOINT, error=reason))
+    assert (error.transient, error.maybe_done) == (True, False)
+
+
+@pytest.mark.parametrize(
+    "exc",
+    [
+        boto.NoRegionError(),
+        boto.EndpointResolutionError(msg="no such region"),
+        boto.ParamValidationError(report="bad"),
+        boto.HTTPClientError(error=aiohttp.InvalidURL("sqs//")),
+    ],
+    ids=lambda exc: type(exc).__name__,
+)
+def test_call_that_cannot_be_made_is_lasting(exc: Exception) -> None:
+    error = ours(exc)
+    assert type(error) is QueueError
+    assert (error.transient, error.maybe_done) == (False, False)
+
+
+# --------------------------------------------------------------------- not our errors
+
+
+@pytest.mark.parametrize(
+    "exc",
+    [
+        boto.HTTPClientError(error=RuntimeError("Session is closed")),
+        boto.HTTPClientError(error=AttributeError("'NoneType' object has no attribute 'get'")),
+        boto.EndpointConnectionError(
+            endpoint_url=ENDPOINT, error=aiohttp.ClientConnectionError("Connector is closed.")
+        ),
+    ],
+)
+def test_closed_client_is_a_mistake_of_the_program(exc: Exception) -> None:
+    error = error_of("SendMessageBatch", URL, exc)
+    assert type(error) is RuntimeError
+    assert "closed" in str(error)
+
+
+def test_own_error_and_runtime_error_pass_as_they_are() -> None:
+    for exc in (Throttled("slow"), RuntimeError("no running event loop")):
+        assert error_of("ListQueues", None, exc) is exc
+
+
+def test_error_of_a_call_without_queue_names_none() -> None:
+    error = error_of("ListQueues", None, refusal("AccessDenied", operation="ListQueues"))
+    assert isinstance(error, AccessDenied)
+    assert error.queue is None
+    assert str(error).startswith("ListQueues: ")
