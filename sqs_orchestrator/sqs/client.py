@@ -98,10 +98,7 @@ class BotoSQS:
             QueueUrl=queue_url,
             Entries=batch,
         )
-        results: list[str | Failure] = [_FORGOTTEN] * len(batch)
-        for done in _batch_results(operation, queue_url, answer, results):
-            results[int(done["Id"])] = done["MessageId"]
-        return results
+        return _by_entry(operation, queue_url, answer, len(batch), "MessageId")
 
     async def receive(
         self,
@@ -131,16 +128,19 @@ class BotoSQS:
             if headers.get("content-type", "").startswith("text/html"):
                 raise unreadable("ReceiveMessage", queue_url, "it is an HTML page")
             return []
-        return [
-            Received(
-                message["MessageId"],
-                message["ReceiptHandle"],
-                message["Body"],
-                message.get("MessageAttributes", NO_ATTRIBUTES),
-                message.get("Attributes", _NO_SYSTEM),
-            )
-            for message in messages
-        ]
+        try:
+            return [
+                Received(
+                    message["MessageId"],
+                    message["ReceiptHandle"],
+                    message["Body"],
+                    message.get("MessageAttributes", NO_ATTRIBUTES),
+                    message.get("Attributes", _NO_SYSTEM),
+                )
+                for message in messages
+            ]
+        except _MALFORMED as exc:
+            raise unreadable("ReceiveMessage", queue_url, f"{type(exc).__name__}: {exc}") from exc
 
     async def delete(self, queue_url: str, receipt_handles: Sequence[str]) -> list[Failure | None]:
         batch = [
@@ -266,10 +266,7 @@ class BotoSQS:
         batch: list[dict[str, Any]],
     ) -> list[Failure | None]:
         answer = await self._call(operation, queue_url, method, QueueUrl=queue_url, Entries=batch)
-        results: list[Failure | None] = [_FORGOTTEN] * len(batch)
-        for done in _batch_results(operation, queue_url, answer, results):
-            results[int(done["Id"])] = None
-        return results
+        return _by_entry(operation, queue_url, answer, len(batch), None)
 
 
 _NO_SYSTEM: Final[Mapping[str, str]] = {}
@@ -279,21 +276,30 @@ _FORGOTTEN: Final = Failure(
 )
 
 
-def _batch_results(
-    operation: str, queue_url: str, answer: dict[str, Any], results: list[Any]
-) -> Sequence[dict[str, Any]]:
-    """The successful entries of a batch call; the failed ones are put into *results*."""
-    successful: Sequence[dict[str, Any]] | None = answer.get("Successful")
-    failed: Sequence[dict[str, Any]] | None = answer.get("Failed")
+_MALFORMED: Final = (KeyError, IndexError, TypeError, ValueError, AttributeError)
+
+
+def _by_entry(
+    operation: str, queue_url: str, answer: dict[str, Any], count: int, wanted: str | None
+) -> list[Any]:
+    """One result per entry of a batch: what is *wanted* of the answer, or a `Failure`."""
+    successful: Sequence[dict[str, Any]] = answer.get("Successful") or ()
+    failed: Sequence[dict[str, Any]] = answer.get("Failed") or ()
     if not successful and not failed:
         raise unreadable(operation, queue_url, "it mentions no entry of the batch")
-    for entry in failed or ():
-        results[int(entry["Id"])] = Failure(
-            own_code(entry.get("Code") or ""),
-            entry.get("Message") or "",
-            bool(entry.get("SenderFault", True)),
-        )
-    return successful or ()
+    results: list[Any] = [_FORGOTTEN] * count
+    try:
+        for entry in successful:
+            results[int(entry["Id"])] = entry[wanted] if wanted else None
+        for entry in failed:
+            results[int(entry["Id"])] = Failure(
+                own_code(entry.get("Code") or ""),
+                entry.get("Message") or "",
+                bool(entry.get("SenderFault", True)),
+            )
+    except _MALFORMED as exc:
+        raise unreadable(operation, queue_url, f"{type(exc).__name__}: {exc}") from exc
+    return results
 
 
 def _queue_url(operation: str, name: str, answer: dict[str, Any]) -> str:

@@ -15,11 +15,13 @@ import asyncio
 import selectors
 import threading
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from concurrent.futures import Executor
+from typing import Any, Final, TypeVar, TypeVarTuple, Unpack
 
 __all__ = ["Deadlock", "VirtualTimeLoop"]
 
 _T = TypeVar("_T")
+_Ts = TypeVarTuple("_Ts")
 
 _PATIENCE: Final = 5.0
 """Real seconds to wait for threads that may still call back, before it is a deadlock."""
@@ -42,7 +44,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         return self._virtual_time
 
     def run_in_executor(
-        self, executor: Any, func: Callable[..., _T], *args: Any
+        self, executor: Executor | None, func: Callable[[Unpack[_Ts]], _T], *args: *_Ts
     ) -> asyncio.Future[_T]:
         future = super().run_in_executor(executor, func, *args)
         self._in_threads.add(future)

@@ -40,7 +40,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         kind = callspec.params.get("kind") if callspec is not None else None
         for mark in item.iter_markers("deviates"):
             if kind in mark.args:
-                reason = f"{kind} {mark.kwargs['reason']}"
+                reason = f"{kind}: {mark.kwargs['reason']}"
                 item.add_marker(pytest.mark.xfail(reason=reason, strict=True))
 
 

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from sqs_orchestrator.errors import QueueError
-from sqs_orchestrator.sqs.port import SQS, Failure, Received, SendEntry
+from sqs_orchestrator.sqs.port import SQS, Attributes, Failure, Received, SendEntry
 
 from .conftest import MakeQueue
 
@@ -57,7 +57,7 @@ async def test_emoji_arrives_as_it_was(sqs: SQS, make_queue: MakeQueue) -> None:
 
 async def test_attributes_arrive_in_the_shape_of_the_api(sqs: SQS, make_queue: MakeQueue) -> None:
     url = await make_queue()
-    attributes = {
+    attributes: Attributes = {
         "MessageType": {"DataType": "String", "StringValue": "orders.new"},
         "__Dunder.Name": {"DataType": "String", "StringValue": "ünï"},
         "Number": {"DataType": "Number", "StringValue": "4.50"},

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sqs_orchestrator.sqs import clock as clock_module
 from sqs_orchestrator.sqs.clock import Clock
 
 NOON = "Tue, 14 Nov 2023 12:00:00 GMT"
@@ -27,9 +25,9 @@ class Loop:
 
 
 @pytest.fixture
-def loop(monkeypatch: pytest.MonkeyPatch) -> Iterator[Loop]:
+def loop(monkeypatch: pytest.MonkeyPatch) -> Loop:
     loop = Loop()
-    monkeypatch.setattr(clock_module.asyncio, "get_running_loop", lambda: loop)
+    monkeypatch.setattr(asyncio, "get_running_loop", lambda: loop)
     return loop
 
 
@@ -83,7 +81,7 @@ def test_clock_is_never_early_and_late_by_its_best_sample(
     loop = Loop()
     clock = Clock()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(clock_module.asyncio, "get_running_loop", lambda: loop)
+        patch.setattr(asyncio, "get_running_loop", lambda: loop)
         best = float("inf")
         for pause, way_back in samples:
             loop.now += pause
