@@ -144,6 +144,17 @@ for version in PYTHONS:
     nox.session(name=f"tests-{version}", python=version, default=False)(tests)
 
 
+@nox.session(name="tests-lowest", default=False)
+def tests_lowest(session: nox.Session) -> None:
+    """The tests, with the lowest versions of the dependencies that pyproject.toml allows."""
+    install(session, "test", extras="[testing]")
+    lowest = [each.replace(">=", "==") for each in PYPROJECT["project"]["dependencies"]]
+    session.install(*lowest)
+    # The botocore of that time says so itself.
+    old = "ignore:datetime.datetime.utcnow:DeprecationWarning"
+    session.run("pytest", "-W", old, *session.posargs, env={"PYTHONSAFEPATH": "1"})
+
+
 @nox.session
 def docs(session: nox.Session) -> None:
     """Build the documentation into site/; a warning is an error."""
