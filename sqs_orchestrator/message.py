@@ -68,7 +68,7 @@ class _Frozen:
     def __repr__(self) -> str:
         facts = self._facts()
         facts["body"] = _Shown(self.body)
-        shown = (f"{name}={value!r}" for name, value in facts.items() if value or value == 0)
+        shown = (f"{name}={value!r}" for name, value in facts.items() if value)
         return f"{type(self).__name__}({', '.join(shown)})"
 
     def __eq__(self, other: object) -> bool:

@@ -113,6 +113,10 @@ async def decoded_and_bare_message(order: Order, message) -> Any:  # type: ignor
     return order, message
 
 
+async def decoded_and_annotated_message(order: Order, m: Annotated[Message, "note"]) -> Any:
+    return order, m
+
+
 async def decoded_and_late_message(order: Order, retries: int = 3, m: Message = MESSAGE) -> Any:
     assert retries == 3
     return order, m
@@ -135,6 +139,7 @@ async def test_handler_of_another_type_gets_the_decoded_body(function: Any) -> N
         decoded_and_message_by_another_name,
         decoded_and_keyword,
         decoded_and_bare_message,
+        decoded_and_annotated_message,
         decoded_and_late_message,
     ],
     ids=lambda function: function.__name__,
@@ -304,6 +309,9 @@ async def of_message_and_body(message: Message, order: Order) -> None: ...
 async def of_three(order: Order, message: Message, database: Any) -> None: ...
 
 
+async def of_bare_parameter(order: Order, other) -> None: ...  # type: ignore[no-untyped-def]
+
+
 async def of_required_keyword(order: Order, *, database: Any) -> None: ...
 
 
@@ -316,6 +324,7 @@ async def of_required_keyword(order: Order, *, database: Any) -> None: ...
         of_two_messages,
         of_message_and_body,
         of_three,
+        of_bare_parameter,
         of_required_keyword,
     ],
     ids=lambda function: function.__name__,

@@ -102,6 +102,7 @@ def test_time_remaining_of_a_message_made_by_a_test_runs_down() -> None:
     assert first <= 5
     assert message.time_remaining() <= first
     assert Message("x").time_remaining() == math.inf
+    assert Message("x").receive_count == 1
 
 
 def test_test_makes_its_own_message() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import sqs_orchestrator
@@ -341,6 +341,11 @@ def test_reading_reply_never_raises(attributes: Any) -> None:
     wire.plain_attributes(attributes)
 
 
+def test_requester_reads_the_plain_reply() -> None:
+    head = wire.parse_reply(wire.reply_attributes(ReplyTo(URL, "c1")))
+    assert head == wire.ReplyHead("c1")
+
+
 def test_requester_prefers_the_plain_id() -> None:
     attributes = {
         "RequestMessageId": string("old"),
@@ -447,6 +452,8 @@ def test_details_that_are_not_json_travel_as_their_repr() -> None:
 
 
 @given(any_text, any_text, any_text)
+@example("\U0001f600", "\U0001f600", "\U0001f600" * 20)
+@example("x", "x", "x" * 20)
 def test_error_body_fits_a_small_queue(code: str, kind: str, message: str) -> None:
     body = wire.error_body(code * 100, kind * 100, message * 1000, nested(10), limit=10_000)
     assert len(body) <= 10_000
@@ -676,6 +683,7 @@ def test_id_that_sqs_refuses_is_invalid(check: Any, value: Any) -> None:
 def test_id_of_all_that_sqs_takes_is_taken(check: Any) -> None:
     check("".join(map(chr, range(0x21, 0x7F))))
     check("a" * 128)
+    check("a")
 
 
 @pytest.mark.parametrize(("delay", "seconds"), [(0, 0), (0.1, 1), (7.0, 7), (900, 900)])
