@@ -13,11 +13,13 @@ level. What a reader need not see stands in comments right before the block:
     -->
     <!-- example: after
     assert reply.json() == 1
+    assert printed == ["1"]
     -->
 
-`continues` goes on with the names of the block before it. `beside` runs while the block does,
-and once it has ended the block is cancelled: for workers, which never end by themselves. In all
-of them `given` sets the stage.
+`continues` goes on with the names of the block before it, `continues: first` with those of the
+first block of the page. `beside` runs while the block does, and once it has ended the block is
+cancelled: for workers, which never end by themselves. In all of them `given` sets the stage, and
+`printed` has what the block printed, call by call.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import contextlib
+import functools
 import inspect
 import re
 import textwrap
@@ -37,6 +40,9 @@ import pytest
 
 LIMIT = 60.0
 """Seconds for one example."""
+
+PATIENCE = 0.5
+"""Seconds for a cancelled block to end by itself."""
 
 _FENCE = re.compile(r"^(?P<indent> *)(?P<fence>`{3,})(?P<language>[\w+-]*)")
 _PART = re.compile(r"^ *<!-- example: *(?P<what>\w+)(?P<rest>.*)$")
@@ -75,7 +81,7 @@ def find(page: Path) -> list[Example]:
                 at += 1
             text = "\n".join([match["rest"], *lines[begin + 1 : at + 1]]).partition("-->")[0]
             _check(page, begin + 1, what, text)
-            if what == "skip":
+            if what in ("skip", "continues"):
                 text = text.removeprefix(":").strip()
             parts[what] = (begin + 1, text)
         elif match := _FENCE.match(lines[at]):
@@ -86,7 +92,8 @@ def find(page: Path) -> list[Example]:
                 code = textwrap.dedent("\n".join(lines[begin:at]))
                 example = Example(page, begin + 1, code, parts)
                 if "continues" in parts:
-                    example.previous = found[-1]
+                    first = parts["continues"][1] == "first"
+                    example.previous = found[0 if first else -1]
                 found.append(example)
             parts = {}
         elif lines[at].strip() and parts:
@@ -108,7 +115,9 @@ async def run(example: Example, given: Any = None) -> dict[str, Any]:
     if example.previous is not None:
         names = await run(example.previous, given)
     else:
-        names = {"__name__": "__main__", "given": given}
+        names = {"__name__": "__main__", "given": given, "printed": []}
+        names["print"] = functools.partial(_print, names["printed"])
+    names["printed"].clear()
     async with asyncio.timeout(LIMIT):
         await _run_part(example, "before", names)
         block = asyncio.ensure_future(_run(example.page, example.line, example.code, names))
@@ -129,8 +138,17 @@ async def _run_beside(block: asyncio.Future[None], beside: asyncio.Future[None])
     finally:
         for each in (block, beside):
             each.cancel()
+        # A worker drains, for as long as its long poll takes, and stops at once when it is
+        # cancelled again.
+        await asyncio.wait({block}, timeout=PATIENCE)
+        block.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await block
+
+
+def _print(printed: list[str], *values: object, **options: Any) -> None:
+    printed.append(" ".join(map(str, values)))
+    print(*values, **options)
 
 
 async def _run_part(example: Example, what: str, names: dict[str, Any]) -> None:

@@ -62,6 +62,36 @@ async def test_run_goes_on_with_the_names_of_the_block_before(tmp_path: Path) ->
     assert (await run(second))["b"] == 2
 
 
+async def test_run_goes_on_with_the_first_block_of_the_page(tmp_path: Path) -> None:
+    text = (
+        "```python\na = 1\n```\n```python\na = 2\n```\n"
+        "<!-- example: continues: first -->\n```python\nb = a + 1\n```\n"
+    )
+    assert (await run(examples(tmp_path, text)[2]))["b"] == 2
+
+
+async def test_run_keeps_what_the_block_prints_and_forgets_what_was_printed_before(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (
+        "```python\nprint('old')\n```\n<!-- example: continues -->\n"
+        "```python\nprint('one', 1)\nprint()\n```\n"
+    )
+    _, second = examples(tmp_path, text)
+    assert (await run(second))["printed"] == ["one 1", ""]
+    assert capsys.readouterr().out == "old\none 1\n\n"
+
+
+async def test_run_cancels_a_block_again_that_takes_its_time(tmp_path: Path) -> None:
+    (example,) = examples(
+        tmp_path,
+        "<!-- example: beside\nawait begun.wait()\n-->\n"
+        "```python\nimport asyncio\nbegun = asyncio.Event()\ntry:\n    begun.set()\n"
+        "    await asyncio.Event().wait()\nfinally:\n    await asyncio.Event().wait()\n```\n",
+    )
+    await run(example)
+
+
 async def test_run_does_what_stands_before_and_after(tmp_path: Path) -> None:
     (example,) = examples(
         tmp_path,
