@@ -1,0 +1,368 @@
+"""Who deletes which abandoned reply queue, and how often: the ring, without leader or messages.
+
+Theory of operation
+-------------------
+
+A process that dies leaves its reply queue behind. The others find it: the list of queues
+with the prefix *is* the list of members. Sorted, it is a ring. Every live requester walks
+from its own place over its successors, deletes those that are idle, and ends at the first
+live one that sweeps too (a tag says so), since that one looks after what follows. So each
+queue is looked at by exactly one living process per period, whoever has died, and in a
+healthy fleet a sweep is one listing and one look.
+
+*Never a live queue.* What is idle is decided by SQS's clock alone, and again from tags read
+anew right before the deletion: two sweepers may be on one queue, and its owner may have come
+back. A queue that is not of our own form must also be empty. Where anything is unknown, the
+queue stays.
+
+*Our own name may be missing* from the listing, which lags by up to a minute: we know our
+place without it. A queue listed and gone is passed over.
+
+*Large fleets.* A listing brings a thousand queues per call, so a fleet of 100,000 cannot be
+listed by each of its members. Our names are random hex digits, so the names that share our
+first few digits are a fair sample, in one call, and our nearest successors are among them;
+the digits are as many as make it a page, by the size of the fleet last seen. Where that
+bucket ends without a live sweeper, the walk goes on in the next, and around. The number in
+it, times the number of buckets, is the size of the fleet.
+
+Queues whose names do not go on in hex digits (the Java client's do) are in no bucket. Their
+place is the seam, after the last bucket and before the first, for everybody: one process
+crosses it per period, and lists everything to find them.
+
+*The budget.* SQS allows an account 5 to 30 tag calls a second. Heartbeats are one call per
+process and interval. Sweeps are one per *queue* and interval, however few processes survive,
+since each queue is looked at by one of them; a second one before a deletion. So the intervals
+grow with the fleet: `budget` gives heartbeats 4 calls a second and sweeps 3, which clearing
+out a crashed fleet doubles: 10 in all. A sweep with much to do takes its time besides, at
+most a call a second, until there is so much that few can have survived. The processes start
+their sweeps at random, so the bursts of some fall into the pauses of others.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+import re
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+from . import wire
+from .limits import LIST_QUEUES_PAGE
+
+HEARTBEATS: Final = 4.0
+"""Heartbeats of a whole fleet, per second."""
+
+SWEEPS: Final = 3.0
+"""Looks at tags by all the sweepers of a fleet, per second, while nothing is idle."""
+
+TAG_CALLS: Final = HEARTBEATS + 2 * SWEEPS
+"""Tag calls of a whole fleet, per second, at the worst."""
+
+FASTEST: Final = 0.2
+SLOWEST: Final = 1.0
+"""Seconds between two tag calls of one sweep."""
+
+
+# --------------------------------------------------------------------- the budget
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How often a process calls, in seconds."""
+
+    heartbeat: float
+    retention: float
+    """How long after its last heartbeat a queue counts as idle."""
+    sweep: float
+    """Infinite where sweeping is off."""
+
+
+def budget(
+    fleet_size: int,
+    heartbeat_interval: float,
+    idle_retention: float,
+    sweep_interval: float | None,
+) -> Pace:
+    """The pace that keeps a fleet of this size within its tag calls; never faster than the
+    intervals given. The retention keeps its ratio to the heartbeat, so that as many
+    heartbeats may fail as in a small fleet."""
+    heartbeat = max(heartbeat_interval, fleet_size / HEARTBEATS)
+    return Pace(
+        heartbeat=heartbeat,
+        retention=idle_retention * (heartbeat / heartbeat_interval),
+        sweep=math.inf if sweep_interval is None else max(sweep_interval, fleet_size / SWEEPS),
+    )
+
+
+class Pacer:
+    """The pace of one process: what was configured, stretched by the fleet last seen."""
+
+    __slots__ = ("configured", "fleet", "pace")
+
+    def __init__(
+        self, heartbeat_interval: float, idle_retention: float, sweep_interval: float | None
+    ) -> None:
+        self.configured = budget(0, heartbeat_interval, idle_retention, sweep_interval)
+        self.pace = self.configured
+        self.fleet: int | None = None
+        """Queues with the prefix, as far as known."""
+
+    def __repr__(self) -> str:
+        return f"<Pacer for a fleet of {self.fleet}: {self.pace}>"
+
+    def saw(self, fleet: int) -> None:
+        """A sweep has seen *fleet* queues."""
+        self.fleet = fleet
+        base = self.configured
+        self.pace = budget(fleet, base.heartbeat, base.retention, base.sweep)
+
+
+# -------------------------------------------------------------------- the actions
+
+
+@dataclass(frozen=True, slots=True)
+class List:
+    """List the queues whose names begin with *prefix*. Answer: `Listed`."""
+
+    prefix: str
+    limit: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """Queues by prefix, and whether these are all."""
+
+    urls: Sequence[str]
+    complete: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Saw:
+    """Take note that the fleet has about *fleet* queues. Answer: nothing."""
+
+    fleet: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Let that many seconds pass. Answer: nothing."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ReadTags:
+    """Read the tags of a queue. Answer: `Tags`."""
+
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tags:
+    """A queue's tags; `None` where it has vanished."""
+
+    tags: Mapping[str, str] | None
+    now_ms: int | None
+    """Epoch milliseconds by SQS's clock *before* the tags were read: however long the answer
+    took to be seen, a queue is not idle for it. `None` where that clock is not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadCounts:
+    """See whether SQS counts no message of any kind in the queue. Answer: a `bool`, false
+    where it cannot be seen."""
+
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Delete the queue, at once. Answer: whether that deleted it."""
+
+    url: str
+
+
+Action: TypeAlias = List | Saw | Wait | ReadTags | ReadCounts | Delete
+
+# What is sent in depends on the action that came out, which no annotation can say.
+Plan: TypeAlias = Generator[Action, Any, list[str]]
+"""Actions to carry out one after another, each answer sent back in. Returns the URLs of the
+queues that it deleted."""
+
+
+# ----------------------------------------------------------------------- the ring
+
+
+def walk(
+    prefix: str,
+    own: str,
+    *,
+    fleet: int | None = None,
+    most: int | None = None,
+    page: int = LIST_QUEUES_PAGE,
+) -> Plan:
+    """One sweep by the live requester whose queue is named *own*.
+
+    Args:
+        prefix: The prefix that the fleet shares.
+        own: The name of our own queue, of our own form.
+        fleet: The size of the fleet, as the last sweep saw it.
+        most: Look at no more queues than that, where somebody else will do the rest.
+        page: How many queues one listing brings.
+    """
+    depth = _depth(fleet, page)
+    while True:
+        limit = page if depth < _HEX_DIGITS else None
+        found: Listed = yield List(own[: len(prefix) + depth], limit)
+        if found.complete or limit is None:
+            break
+        depth += 1
+    bucket = _ring(prefix, found.urls)
+    names = [name for name, _ in bucket]
+    hexes = sum(_is_hex(prefix, name) for name in names)
+    fleet = (hexes + (own not in names)) * 16**depth + (0 if depth else len(names) - hexes)
+    yield Saw(fleet)
+
+    looks = _Looks(prefix, fleet, most)
+    place = bisect.bisect_left(bucket, (own, ""), hi=hexes)
+    before = bucket[:place]
+    behind = [queue for queue in bucket[place:] if queue[0] != own]
+    if depth:
+        # Those in no bucket are found at the seam, by whoever crosses it.
+        behind = [queue for queue in behind if _is_hex(prefix, queue[0])]
+    ended = yield from looks.over(behind)
+    for digits in _other_buckets(own[len(prefix) : len(prefix) + depth]):
+        if ended:
+            break
+        found = yield List(prefix + (digits or ""), None)
+        ended = yield from looks.over(
+            queue
+            for queue in _ring(prefix, found.urls)
+            if _is_hex(prefix, queue[0]) == (digits is not None)
+        )
+    if not ended:
+        yield from looks.over(before)
+    return looks.deleted
+
+
+def everything(prefix: str, *, dry_run: bool = False) -> Plan:
+    """A sweep by somebody who is not in the ring: every queue with the prefix."""
+    found: Listed = yield List(prefix, None)
+    looks = _Looks(prefix, None, None, dry_run=dry_run)
+    for queue in _ring(prefix, found.urls):
+        yield from looks.at(queue)
+    return looks.deleted
+
+
+class _Looks:
+    """The looks at other queues during one sweep."""
+
+    __slots__ = ("_calls", "_dry_run", "_fleet", "_most", "_prefix", "deleted")
+
+    def __init__(
+        self, prefix: str, fleet: int | None, most: int | None, *, dry_run: bool = False
+    ) -> None:
+        self.deleted: list[str] = []
+        self._prefix = prefix
+        self._fleet = fleet
+        self._most = most
+        self._dry_run = dry_run
+        self._calls = 0
+
+    def over(self, queues: Iterator[_Queue] | Sequence[_Queue]) -> Generator[Action, Any, bool]:
+        """Look at one after another; true when the sweep is over."""
+        for queue in queues:
+            if self._most is not None and self._calls >= self._most:
+                return True
+            if (yield from self.at(queue)):
+                return True
+        return False
+
+    def at(self, queue: _Queue) -> Generator[Action, Any, bool]:
+        """Look at one, and delete it if it is idle; true where it is live and sweeps."""
+        name, url = queue
+        seen = yield from self._read(url)
+        if not self._is_idle(seen):
+            return self._is_sweeper(seen)
+        empty = False
+        if not wire.is_own_form(self._prefix, name):
+            empty = yield ReadCounts(url)
+        if wire.sweep_decision(self._prefix, name, "idle", empty) == "keep":
+            return False
+        if self._dry_run:
+            self.deleted.append(url)
+            return False
+        seen = yield from self._read(url)
+        if not self._is_idle(seen):
+            return self._is_sweeper(seen)
+        if (yield Delete(url)):
+            self.deleted.append(url)
+        return False
+
+    def _read(self, url: str) -> Generator[Action, Any, Tags]:
+        if self._calls:
+            yield Wait(self._pause())
+        self._calls += 1
+        seen: Tags = yield ReadTags(url)
+        return seen
+
+    def _pause(self) -> float:
+        if self._fleet is None:
+            return 1 / TAG_CALLS
+        # So many queues without a live sweeper: at most fleet/calls processes do the same.
+        return min(max(FASTEST, self._fleet / (SWEEPS * self._calls)), SLOWEST)
+
+    def _is_idle(self, seen: Tags) -> bool:
+        if seen.tags is None or seen.now_ms is None:
+            return False
+        return wire.verdict(seen.tags, seen.now_ms) == "idle"
+
+    def _is_sweeper(self, seen: Tags) -> bool:
+        if seen.tags is None or seen.now_ms is None:
+            return False
+        return wire.verdict(seen.tags, seen.now_ms) == "live" and wire.is_sweeping(seen.tags)
+
+
+# ------------------------------------------------------------------ order and buckets
+
+_Queue: TypeAlias = tuple[str, str]
+"""A name and a URL."""
+
+_HEX_DIGITS: Final = 8
+"""So many digits after the prefix make a name one for the buckets, whatever follows."""
+
+_HEX: Final = re.compile(r"[0-9a-f]{8}", re.ASCII)
+
+
+def _is_hex(prefix: str, name: str) -> bool:
+    return _HEX.match(name, len(prefix)) is not None
+
+
+def _ring(prefix: str, urls: Sequence[str]) -> list[_Queue]:
+    """The queues that may be swept, in the order of the ring: at its end those that are in
+    no bucket, so that they have the same place whether or not there are buckets."""
+    queues = ((wire.queue_name_of(url), url) for url in urls)
+    return sorted(
+        (queue for queue in queues if wire.may_sweep(prefix, queue[0])),
+        key=lambda queue: (not _is_hex(prefix, queue[0]), queue),
+    )
+
+
+def _depth(fleet: int | None, page: int) -> int:
+    """How many digits narrow the listing of such a fleet to a page with room to spare."""
+    depth = 0
+    if fleet is not None and fleet >= page:
+        while fleet / 16**depth > page / 2 and depth < _HEX_DIGITS:
+            depth += 1
+    return depth
+
+
+def _other_buckets(own: str) -> Iterator[str | None]:
+    """The digits of the buckets after *own* and around, `None` for the seam."""
+    if not own:
+        return
+    first, count, width = int(own, 16), 16 ** len(own), len(own)
+    yield from (f"{number:0{width}x}" for number in range(first + 1, count))
+    yield None
+    yield from (f"{number:0{width}x}" for number in range(first))
