@@ -320,6 +320,14 @@ def test_error_says_where_and_not_what(readers: str) -> None:
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize(("count", "cut"), [(5, False), (6, True)])
+def test_error_tells_at_most_five_faults(count: int, cut: bool) -> None:
+    with pytest.raises(CodecError) as caught:
+        CODEC.decode(json.dumps(["x"] * count), list[int])
+    assert str(caught.value).count("valid integer") == 5
+    assert str(caught.value).endswith("; ...") is cut
+
+
 @pytest.mark.parametrize(
     ("body", "value"),
     [("null", None), ("5", 5), ("five", "five"), ("", ""), ('"a"', '"a"'), ("[1]", "[1]")],

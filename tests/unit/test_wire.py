@@ -512,8 +512,9 @@ def test_number_in_range_is_taken(value: Any) -> None:
     assert wire.plain_attributes(wire.to_attributes({"a": value})) == {"a": value}
 
 
-def test_decimal_is_a_number() -> None:
-    assert wire.to_attributes({"a": Decimal("1.10")}) == {"a": number("1.10")}
+@pytest.mark.parametrize("text", ["1.10", "1E-128", "-1E+126", "0", "1." + "1" * 37])
+def test_decimal_is_a_number(text: str) -> None:
+    assert wire.to_attributes({"a": Decimal(text)}) == {"a": number(text)}
 
 
 @pytest.mark.parametrize(
