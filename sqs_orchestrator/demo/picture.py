@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import statistics
+import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 BAR = 40
 """Characters of the longest bar of a histogram."""
+
+NAME = 32
+"""Characters of a queue's name where there is little room."""
+
+WIDTH = 96
+"""Characters of a line of text."""
 
 EDGES = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
 """Where the bins of a histogram begin, in every power of ten."""
@@ -28,7 +35,7 @@ class Scene:
 
 def stage(requester: int, worker: int, urls: Sequence[str]) -> str:
     """Who plays, and the queues between."""
-    requests, replies = (_name(url) for url in urls)
+    requests, replies = (_short(_name(url)) for url in urls)
     between = max(len(requests), len(replies))
     left = f"requester (process {requester})"
     return (
@@ -86,9 +93,9 @@ def calls(scenes: Sequence[Scene]) -> str:
 def mishaps(told: Sequence[tuple[str, str, float]], notes: Sequence[str]) -> str:
     """What happens when there is no plain reply."""
     lines = ["When there is no plain reply"]
-    lines += [
-        f"  {what}, after {1000 * seconds:.0f} ms:\n    {text}" for what, text, seconds in told
-    ]
+    for what, text, seconds in told:
+        lines.append(f"  {what}, after {1000 * seconds:.0f} ms:")
+        lines += textwrap.wrap(text, WIDTH, initial_indent=" " * 4, subsequent_indent=" " * 4)
     lines += [f"  one-way, handled and not answered:\n    {note!r}" for note in notes]
     return "\n".join(lines) + "\n"
 
@@ -108,6 +115,10 @@ def _names(urls: Sequence[str]) -> str:
 
 def _name(url: str) -> str:
     return url.rpartition("/")[2]
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= NAME else f"{name[: NAME - 1]}…"
 
 
 def _bin(milliseconds: float) -> int:

@@ -70,6 +70,11 @@ def test_stage_names_both_processes_and_both_queues() -> None:
     assert second.split() == ["◀──", "replies_1", "◀──"]
 
 
+def test_stage_cuts_long_names_short() -> None:
+    _, second = picture.stage(11, 22, ["http://h/1/orders", f"http://h/1/{'r' * 60}"]).splitlines()
+    assert second.split() == ["◀──", f"{'r' * 31}…", "◀──"]
+
+
 def test_journey_tells_when_it_was_where() -> None:
     times = [line.split()[:2] for line in picture.journey([0.0051, 0.0123]).splitlines()[1:4]]
     assert times == [["0.0", "ms"], ["5.1", "ms"], ["12.3", "ms"]]
@@ -79,6 +84,12 @@ def test_mishaps_tells_what_came_instead_of_a_reply() -> None:
     text = picture.mishaps([("the handler refuses", "RemoteError: no", 0.0123)], ["a note"])
     assert "the handler refuses, after 12 ms:\n    RemoteError: no\n" in text
     assert "'a note'" in text
+
+
+def test_mishaps_breaks_long_lines() -> None:
+    text = picture.mishaps([("no reply", "so long " * 30, 0.5)], [])
+    assert max(map(len, text.splitlines())) <= picture.WIDTH
+    assert " ".join(text.split()).count("so long") == 30
 
 
 def test_remains_names_the_queues_that_are_left() -> None:
