@@ -42,9 +42,10 @@ def on_signal(hears: Hears) -> Iterator[None]:
         _hearers.remove(hearer)
         if not _hearers:
             for number, before in _before.items():
-                # A handler that was not set from Python cannot be put back from there.
-                if signal.getsignal(number) is _heard and before is not None:
-                    signal.signal(number, before)
+                # Unless somebody has set another meanwhile. One that was not set from Python
+                # cannot be put back from there; the default at least ends the process.
+                if signal.getsignal(number) is _heard:
+                    signal.signal(number, signal.SIG_DFL if before is None else before)
             _before.clear()
 
 
@@ -52,4 +53,5 @@ def _heard(number: int, frame: FrameType | None) -> None:
     name = signal.Signals(number).name
     for loop, hears in _hearers:
         # Also wakes a loop that sleeps: the handler runs between two instructions of it.
-        loop.call_soon_threadsafe(hears, name)
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(hears, name)

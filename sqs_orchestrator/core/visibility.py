@@ -46,6 +46,12 @@ class Keeper(Generic[T]):
         self._due.pop(item, None)
         self._since.pop(item, None)
 
+    def hidden_until(self, item: T, now: float) -> float:
+        """Until when *item* stays hidden if it is extended no more, by what was asked of
+        SQS; *now* for one that is not kept."""
+        due = self._due.get(item)
+        return now if due is None else due + self.timeout / 2
+
     def to_extend(self, now: float) -> list[T]:
         """The items to extend now, by the whole timeout."""
         until = now + self.timeout * COMPANY

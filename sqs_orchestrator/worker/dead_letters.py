@@ -1,0 +1,116 @@
+"""Moves messages to the dead-letter queue that their queue's redrive policy names."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import logging
+import math
+
+from ..connection import Connection
+from ..core import wire
+from ..core.redrive import dead_letter_queue
+from ..errors import QueueError, SendError
+from ..lanes import Lanes
+from ..outgoing import Outgoing
+from ..sqs.port import SQS
+from ..tasks import Flights, Host
+from .held import Held
+
+logger = logging.getLogger(__name__)
+
+KEPT = 60.0
+"""Seconds for which the redrive policy, or why it could not be read, is not asked for again."""
+
+PATIENCE = 60.0
+"""Seconds for which a move is tried."""
+
+
+class Fate(enum.Enum):
+    """What became of a message that should go to the dead-letter queue."""
+
+    MOVED = enum.auto()
+    NO_QUEUE = enum.auto()
+    """There is no dead-letter queue."""
+    FAILED = enum.auto()
+    """There may be one, but it was not found or did not take the message."""
+
+
+class DeadLetters:
+    """The dead-letter queue of one queue."""
+
+    def __init__(
+        self, host: Host, sqs: Connection, port: SQS, url: str, lanes: Lanes[Outgoing]
+    ) -> None:
+        self._sqs = sqs
+        self._port = port
+        self._url = url
+        self._lanes = lanes
+        self._lookups: Flights[None] = Flights(host)
+        self._found: str | None = None
+        """Its URL; empty where there is none, `None` where that could not be found out."""
+        self._known = -math.inf
+
+    async def take(self, held: Held) -> Fate:
+        """Move a message; returns once SQS has it, and never raises."""
+        if asyncio.get_running_loop().time() >= self._known + KEPT:
+            await self._lookups.run("", self._look_up)
+        url = self._found
+        if url is None:
+            return Fate.FAILED
+        if not url:
+            return Fate.NO_QUEUE
+        move = _Move(held, fifo=url.endswith(".fifo"))
+        self._lanes.add(url, move)
+        error = await move.outcome
+        if error is None:
+            return Fate.MOVED
+        logger.warning(
+            "message %s stays: its dead-letter queue does not take it: %s",
+            held.received.message_id,
+            error,
+        )
+        return Fate.FAILED
+
+    async def _look_up(self) -> None:
+        port = self._port
+        try:
+            attributes = await self._sqs.patiently(
+                lambda: port.get_queue_attributes(self._url, ["RedrivePolicy"])
+            )
+        except QueueError as error:
+            logger.warning("the dead-letter queue of %s is not known: %s", self._url, error)
+            self._found = None
+        else:
+            target = dead_letter_queue(attributes.get("RedrivePolicy"))
+            # A queue's dead-letter queue is in its region, so at the same endpoint.
+            endpoint = self._url.rsplit("/", 2)[0]
+            self._found = "" if target is None else f"{endpoint}/{target.account}/{target.name}"
+        self._known = asyncio.get_running_loop().time()
+
+
+class _Move(Outgoing):
+    """A dead letter on its way: the message as it was received."""
+
+    __slots__ = ("outcome",)
+
+    def __init__(self, held: Held, *, fifo: bool) -> None:
+        loop = asyncio.get_running_loop()
+        received = held.received
+        super().__init__(
+            received.body,
+            received.attributes,
+            size=wire.message_bytes(received.body, received.attributes),
+            expires=loop.time() + PATIENCE,
+            group_id=(held.group or "rejected") if fifo else None,
+            deduplication_id=received.message_id if fifo else None,
+        )
+        self.outcome: asyncio.Future[QueueError | SendError | None] = loop.create_future()
+
+    def done(self, result: str | None) -> None:
+        if not self.outcome.done():
+            self.outcome.set_result(None)
+
+    def failed(self, error: QueueError | SendError) -> None:
+        if not self.outcome.done():
+            self.outcome.set_result(error)

@@ -1,0 +1,663 @@
+"""The work of a poller: receive, dispatch, answer, delete.
+
+The way of one message: a receive brings it (`_take`), it waits for a place, it is judged
+(`_judge`) and its handler started, and what that decides (`outcomes`) is carried out: a
+reply, a delete, a release. From receive to outcome it is *held*: its visibility is extended.
+A reply is confirmed by SQS before its request is deleted, so a crash at any point repeats
+work and loses none.
+
+Nothing waits for a batch to end: whenever a place becomes free, the next message takes it,
+and whenever there is room, the next receive goes out.
+
+Each handler runs in a task of its own, not in the host's task group: a group could not end
+before a handler that ignores its cancellation, and would cancel the clean-up of those that
+heed theirs. The engine keeps them all, and `drain` ends them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections import Counter, deque
+from collections.abc import Callable
+from typing import Any, Final
+
+import anyio
+
+from ..codecs import Codec, CodecError
+from ..connection import Connection
+from ..core import wire
+from ..core.addresses import Refused, check_reply_address
+from ..core.backoff import Backoff
+from ..core.groups import MARGIN, Ask, Groups
+from ..core.limits import BATCH_ENTRIES, VISIBILITY_TIMEOUT
+from ..core.polling import Intake, Receivers
+from ..errors import QueueError, QueueNotFound, SendError
+from ..handlers import Handler, Handlers, Reject, Retry
+from ..message import Message
+from ..outgoing import Deletion, delete_lanes, send_lanes
+from ..responder import Responder
+from ..sqs.port import SQS, Attributes, Received
+from ..tasks import Host
+from . import outcomes
+from .dead_letters import DeadLetters, Fate
+from .held import Held, read
+from .outcomes import Answer, BadBody, Bury, Decision, Delete, Exited, Fail, Leave
+from .settings import Settings
+from .statistics import Counts, PollerStatistics
+from .visibility import Visibility
+
+logger = logging.getLogger(__name__)
+
+DELETE_LINGER: Final = 0.1
+"""Seconds that the delete of a request waits for company: a crash meanwhile repeats work."""
+
+FLUSH_RESERVE: Final = 2.0
+"""Seconds of the drain timeout that are kept for flushing replies and deletes."""
+
+UNWIND: Final = 0.5
+"""Seconds that a cancelled handler has to unwind."""
+
+REPLY_PATIENCE: Final = 60.0
+"""Seconds for which a reply is tried that has no deadline of its own."""
+
+YOUNG_QUEUE_PATIENCE: Final = 3.0
+"""Seconds from the start for which a queue that does not exist is taken to be too young: SQS
+asks for a second after creating one (CreateQueue)."""
+
+SHORT_POLL_PAUSE: Final = 0.5
+"""Seconds between empty receives that do not wait for messages."""
+
+LATEST_RETURN: Final = VISIBILITY_TIMEOUT - 30.0
+"""Seconds after its receive at which a message comes back at the latest: SQS refuses more
+than twelve hours, which began before the receive ended."""
+
+LONGEST_UNJUDGED: Final = 3600.0
+"""The most seconds after which a message comes back that nobody could judge."""
+
+MOST_UNFINISHED: Final = 1_000
+"""Replies, dead letters or deletes on their way beyond which no more messages are taken."""
+
+
+class Engine:
+    """What works on the messages of one queue. *host* runs its calls, and is asked to stop
+    where SQS refuses for good; `failure` then says why."""
+
+    def __init__(
+        self,
+        host: Host,
+        sqs: Connection,
+        url: str,
+        settings: Settings,
+        handlers: Handlers,
+        codec: Codec,
+    ) -> None:
+        self.failure: BaseException | None = None
+        self._host = host
+        self._port: SQS = sqs.port
+        self._url = url
+        self._fifo = url.endswith(".fifo")
+        self._settings = settings
+        self._handlers = handlers
+        self._codec = codec
+        sends = send_lanes(host, self._port)
+        self._responder = Responder(sends)
+        self._dead_letters = DeadLetters(host, sqs, self._port, url, sends)
+        self._deletes = delete_lanes(host, self._port, linger=DELETE_LINGER)
+        self._visibility = Visibility(
+            host,
+            self._port,
+            url,
+            timeout=settings.visibility_timeout,
+            max_extension=settings.max_extension,
+            overdue=self._overdue,
+        )
+        # What is held, and where it is.
+        self._waiting: deque[Held] = deque()
+        self._running: dict[asyncio.Task[Any], Held] = {}
+        self._groups: Groups[Held] = Groups()
+        self._errands = 0
+        # How much to take.
+        self._intake = Intake(settings.concurrency)
+        self._receivers = Receivers()
+        self._asked = 0
+        self._wide = 0
+        self._wide_until = 0.0
+        self._backoff = Backoff()
+        # How it goes.
+        self._counts = Counts()
+        self._started = 0.0
+        self._polled: float | None = None
+        self._consecutive_failures = 0
+        self._wake = asyncio.Event()
+        self._clogged = False
+        self._draining = False
+
+    def __repr__(self) -> str:
+        waiting = len(self._waiting) + self._groups.waiting
+        return f"<Engine of {self._url}: {len(self._running)} running, {waiting} waiting>"
+
+    def start(self) -> None:
+        """Begin to receive."""
+        self._started = asyncio.get_running_loop().time()
+        self._refill()
+
+    def statistics(self) -> PollerStatistics:
+        """A snapshot of the counters."""
+        polled = self._polled
+        now = asyncio.get_running_loop().time() if polled is not None else 0.0
+        return PollerStatistics(
+            **self._counts.as_dict(),
+            running=len(self._running),
+            waiting=len(self._waiting) + self._groups.waiting,
+            answering=len(self._responder),
+            seconds_since_poll=None if polled is None else now - polled,
+            consecutive_failures=self._consecutive_failures,
+            failure=self.failure or self._host.failure,
+        )
+
+    # -------------------------------------------------------------------- receiving
+
+    def _refill(self) -> None:
+        """Start the receives that should be in flight."""
+        receivers = self._receivers
+        # Asked several times for each message, so what is most often so comes first.
+        while receivers.in_flight < receivers.target and not self._draining and self._host.running:
+            self._clogged = self._is_clogged()
+            if self._clogged:
+                return
+            now = asyncio.get_running_loop().time()
+            ask = Ask(BATCH_ENTRIES, self._settings.wait_time)
+            if self._fifo:
+                ask = self._groups.ask(now, self._settings.wait_time)
+            room = self._intake.room(len(self._running), len(self._waiting), self._asked)
+            asked = receivers.ask(min(room, ask.most))
+            if not asked:
+                return
+            receivers.started()
+            self._asked += asked
+            if asked > 1:
+                self._wide += 1
+                self._wide_until = max(self._wide_until, now + ask.wait + MARGIN)
+            self._host.spawn(self._receive, asked, int(ask.wait))
+
+    def _unclog(self) -> None:
+        if self._clogged:
+            self._refill()
+
+    def _is_clogged(self) -> bool:
+        """Whether replies, dead letters or deletes do not get off: to take more messages would
+        only make it worse. What gets off refills."""
+        return (
+            self._errands + len(self._responder) > MOST_UNFINISHED
+            or len(self._deletes) > MOST_UNFINISHED
+            or self._groups.waiting > BATCH_ENTRIES * self._settings.concurrency
+        )
+
+    async def _receive(self, asked: int, wait: int) -> None:
+        """One receive, and what comes of it."""
+        self._counts.receives += 1
+        batch: list[Received] | None = None
+        try:
+            try:
+                batch = await self._port.receive(
+                    self._url,
+                    max_messages=asked,
+                    wait_time=wait,
+                    visibility_timeout=self._settings.visibility_timeout,
+                )
+                if not batch and not wait:
+                    await self._host.pause(SHORT_POLL_PAUSE)
+            except QueueError as error:
+                await self._receive_failed(error)
+        finally:
+            self._asked -= asked
+            if asked > 1:
+                self._wide -= 1
+                if not self._wide:
+                    self._wide_until = 0.0
+            if batch is None:
+                self._receivers.failed()
+            else:
+                self._receivers.ended(asked, len(batch))
+            self._wake.set()
+        if batch is not None:
+            now = asyncio.get_running_loop().time()
+            self._polled = now
+            self._consecutive_failures = 0
+            self._backoff.reset()
+            for received in batch:
+                self._take(received, now)
+            self._start_waiting()
+        self._refill()
+
+    async def _receive_failed(self, error: QueueError) -> None:
+        self._consecutive_failures += 1
+        young = (
+            isinstance(error, QueueNotFound)
+            and self._polled is None
+            and asyncio.get_running_loop().time() < self._started + YOUNG_QUEUE_PATIENCE
+        )
+        if not error.transient and not young:
+            if self.failure is None:
+                logger.error("the poller of %s stops: %s", self._url, error)
+                self.failure = error
+            self._host.request_stop()
+            return
+        log = logger.warning if self._consecutive_failures == 1 else logger.debug
+        log("polling %s failed and is tried again: %s", self._url, error)
+        # One receiver finds out when it works again; the pause ends early when draining.
+        self._receivers.target = 1
+        await self._host.pause(self._backoff.next())
+
+    def _take(self, received: Received, now: float) -> None:
+        """Hold a message that has just been received, and let it wait for its turn."""
+        counts = self._counts
+        counts.received += 1
+        try:
+            held = read(received, self._port.clock, now)
+            if held.message.receive_count > 1:
+                counts.redelivered += 1
+        except Exception:
+            # Its own affair, whatever it is: it must not end the receiver.
+            logger.exception("message %s is unreadable and stays", received.message_id)
+            return
+        if self._draining:
+            self._release(held)
+            return
+        self._visibility.hold(held, now)
+        if not self._fifo or self._groups.enter(held.group, held):
+            self._waiting.append(held)
+
+    # --------------------------------------------------------------------- handling
+
+    def _start_waiting(self) -> None:
+        """Start what waits, as far as there are places."""
+        concurrency = self._settings.concurrency
+        while self._waiting and len(self._running) < concurrency:
+            held = self._waiting.popleft()
+            try:
+                handler = self._judge(held)
+            except Exception:
+                logger.exception("message %s cannot be judged", held.received.message_id)
+                self._leave(held)
+                continue
+            if handler is not None:
+                self._run(held, handler)
+
+    def _judge(self, held: Held) -> Handler | None:
+        """The handler for a message; `None` where it has been dealt with without one."""
+        request = held.request
+        if held.overdue:
+            self._leave(held)
+            return None
+        if request.reply_to is not None:
+            try:
+                held.answer_url = check_reply_address(
+                    request.reply_to,
+                    self._url,
+                    region=self._port.region,
+                    prefixes=self._settings.prefixes,
+                    accounts=self._settings.accounts,
+                )
+            except Refused as refused:
+                held.fault = refused.reason
+        if held.fault is not None:
+            self._reject(held, "bad_attribute", held.fault)
+            return None
+        if request.reply_to is not None and held.message.time_remaining() <= 0:
+            self._counts.expired += 1
+            logger.debug("deleted an expired request: %s", held.received.message_id)
+            self._delete(held)
+            return None
+        handler = self._handlers.lookup(request.message_type)
+        if handler is None:
+            route = request.message_type
+            named = "none is named" if route is None else wire.quoted(route)
+            self._reject(held, "unknown_route", f"no handler for its route: {named}")
+        return handler
+
+    def _run(self, held: Held, handler: Handler) -> None:
+        loop = asyncio.get_running_loop()
+        held.handler = handler
+        held.started = loop.time()
+        task = held.task = loop.create_task(_called(handler, held.message, self._codec))
+        self._running[task] = held
+        task.add_done_callback(self._ran)
+
+    def _ran(self, task: asyncio.Task[Any]) -> None:
+        """A handler has ended: carry out what it decided, and go on."""
+        held = self._running.pop(task)
+        self._intake.finished(asyncio.get_running_loop().time() - held.started)
+        error: BaseException | None = None
+        result: Any = None
+        if not self._host.running:
+            # Left behind by the drain: nothing can be done for its message any more.
+            return
+        try:
+            result = task.result()
+        except Exited as exited:
+            error = exited.__cause__
+        except BaseException as raised:
+            error = raised
+        try:
+            self._conclude(held, result, error)
+        except Exception:
+            logger.exception("the outcome of message %s got lost", held.received.message_id)
+            self._leave(held)
+        self._wake.set()
+        self._start_waiting()
+        self._refill()
+
+    def _conclude(self, held: Held, result: Any, error: BaseException | None) -> None:
+        wanted, expose = held.answer_url is not None, self._settings.expose_errors
+        if error is None:
+            self._counts.handled += 1
+            self._carry_out(held, outcomes.of_result(result, wanted=wanted))
+            return
+        if isinstance(error, BadBody):
+            self._reject(held, "bad_body", wire.quoted(str(error), 300))
+            return
+        error = outcomes.asked(error)
+        if isinstance(error, Retry):
+            self._counts.retried += 1
+        elif isinstance(error, Reject):
+            self._counts.rejected += 1
+        elif self._is_ours(held, error):
+            self._release(held)
+            return
+        else:
+            if held.overdue and isinstance(error, asyncio.CancelledError):
+                error = TimeoutError("it ran past max_extension")
+            self._counts.failed += 1
+            logger.error(
+                "the handler %r failed on message %s",
+                held.handler,
+                held.received.message_id,
+                exc_info=error,
+            )
+        self._carry_out(held, outcomes.of_error(error, wanted=wanted, expose=expose))
+
+    def _is_ours(self, held: Held, error: BaseException) -> bool:
+        """Whether a handler's end is not its own doing, but that of whoever stops the program."""
+        return (
+            held.given_up
+            or isinstance(error, KeyboardInterrupt)
+            or (self._host.cancelled and isinstance(error, asyncio.CancelledError))
+        )
+
+    def _reject(self, held: Held, code: str, reason: str) -> None:
+        """The library itself rejects the message. *reason* is safe to log."""
+        self._counts.rejected += 1
+        logger.warning("rejected message %s (%s): %s", held.received.message_id, code, reason)
+        wanted, expose = held.answer_url is not None, self._settings.expose_errors
+        self._carry_out(held, outcomes.of_fault(code, reason, wanted=wanted, expose=expose))
+
+    # ------------------------------------------------------------- carrying it out
+
+    def _carry_out(self, held: Held, decision: Decision) -> None:
+        match decision:
+            case Delete():
+                self._delete(held)
+            case Answer() | Fail():
+                self._answer(held, decision)
+            case Leave(delay):
+                self._leave(held, delay)
+            case Bury():
+                self._errands += 1
+                self._host.spawn(self._bury, held, decision)
+
+    def _answer(self, held: Held, decision: Answer | Fail) -> None:
+        """Send the reply, and delete the request once SQS has it."""
+        reply_to = held.request.reply_to
+        assert reply_to is not None
+        self._settle(held)
+        remaining = held.message.time_remaining()
+        if remaining <= 0:
+            self._counts.replies_dropped += 1
+            logger.debug("dropped a reply past its deadline: %s", held.received.message_id)
+            self._delete(held)
+            return
+        if isinstance(decision, Answer):
+            try:
+                body, attributes = outcomes.reply_to_send(self._codec, reply_to, decision.value)
+            except Exception as error:
+                self._counts.failed += 1
+                logger.error(
+                    "what the handler %r returned for message %s cannot be sent: %s",
+                    held.handler,
+                    held.received.message_id,
+                    wire.quoted(outcomes.text_of(error), 300),
+                )
+                decision = outcomes.unsendable(error, expose=self._settings.expose_errors)
+                body, attributes = outcomes.failure_to_send(reply_to, decision)
+        else:
+            body, attributes = outcomes.failure_to_send(reply_to, decision)
+        self._post(held, body, attributes, remaining)
+
+    def _post(self, held: Held, body: str, attributes: Attributes, remaining: float) -> None:
+        assert held.answer_url is not None
+        loop = asyncio.get_running_loop()
+        expires = loop.time() + min(remaining, REPLY_PATIENCE)
+        if remaining != math.inf:
+            expires = loop.time() + remaining
+
+        def settled(error: QueueError | SendError | None) -> None:
+            if error is None:
+                self._counts.replies += 1
+                self._delete(held)
+            elif remaining == math.inf and loop.time() >= expires:
+                # It was never refused, and somebody may still wait: let it be done again.
+                logger.warning(
+                    "the reply to message %s could not be sent, and the message comes back: %s",
+                    held.received.message_id,
+                    error,
+                )
+                self._visibility.let_go(held)
+            else:
+                self._counts.replies_dropped += 1
+                logger.warning(
+                    "dropped the reply to message %s: %s", held.received.message_id, error
+                )
+                self._delete(held)
+            self._refill()
+
+        self._responder.post(held.answer_url, body, attributes, expires=expires, settled=settled)
+
+    async def _bury(self, held: Held, decision: Bury) -> None:
+        message_id = held.received.message_id
+        try:
+            fate = await self._dead_letters.take(held)
+        except Exception:
+            logger.exception("message %s stays: it could not be moved", message_id)
+            fate = Fate.FAILED
+        finally:
+            self._errands -= 1
+            self._wake.set()
+        if fate is Fate.MOVED:
+            self._counts.dead_lettered += 1
+            self._delete(held)
+        elif fate is Fate.NO_QUEUE and decision.judged:
+            logger.warning(
+                "deleted message %s, rejected: %s", message_id, wire.quoted(decision.reason, 300)
+            )
+            self._delete(held)
+        else:
+            doublings = min(held.message.receive_count - 1, 20)
+            delay = min(self._settings.visibility_timeout * 2.0**doublings, LONGEST_UNJUDGED)
+            logger.warning("message %s comes back in %.0f s", message_id, delay)
+            self._leave(held, delay)
+        self._start_waiting()
+        self._refill()
+
+    def _delete(self, held: Held) -> None:
+        self._visibility.let_go(held)
+        self._settle(held)
+        self._counts.deleted += 1
+        self._deletes.add(self._url, _Delete(held.received.receipt_handle, self._unclog))
+
+    def _leave(self, held: Held, delay: float | None = None) -> None:
+        """Let it come back, after *delay* or when its visibility runs out."""
+        now = asyncio.get_running_loop().time()
+        returns = self._visibility.hidden_until(held, now)
+        self._visibility.let_go(held)
+        if delay is not None:
+            returns = now + min(delay, held.since + LATEST_RETURN - now)
+        later = self._fail_group(held, returns)
+        if delay is not None or later > returns:
+            self._visibility.change(held, max(0.0, later - now))
+
+    def _release(self, held: Held) -> None:
+        """Let it come back at once."""
+        self._counts.released += 1
+        self._visibility.let_go(held)
+        self._visibility.change(held, 0)
+
+    def _overdue(self, held: Held) -> None:
+        """It has been held for `max_extension`, and is extended no more."""
+        held.overdue = True
+        if held.task is not None and not held.task.done():
+            logger.warning(
+                "cancelling the handler %r: it ran past max_extension with message %s",
+                held.handler,
+                held.received.message_id,
+            )
+            held.task.cancel()
+
+    # --------------------------------------------------------------- message groups
+
+    def _settle(self, held: Held) -> None:
+        """On a FIFO queue, let the next message of the group run: this one is done with."""
+        if not self._fifo or held.settled:
+            return
+        held.settled = True
+        following = self._groups.succeeded(held.group)
+        if following is not None:
+            self._waiting.append(following)
+
+    def _fail_group(self, held: Held, returns: float) -> float:
+        """On a FIFO queue, send the rest of the group back: this message will come again. Gives
+        when it may, if not at *returns*."""
+        if not self._fifo or held.settled:
+            return returns
+        held.settled = True
+        rest, returns = self._groups.failed(held.group, returns, self._wide_until)
+        for other in rest:
+            other.settled = True
+            self._release(other)
+        return returns
+
+    # --------------------------------------------------------------------- draining
+
+    async def drain(self, abort: asyncio.Event) -> None:
+        """Stop in the order that loses nothing: what has not started goes back, handlers
+        finish, their replies go out, and only then are their messages deleted. *abort* cuts
+        it short."""
+        self._draining = True
+        try:
+            async with anyio.create_task_group() as group:
+
+                async def cut_short() -> None:
+                    await abort.wait()
+                    group.cancel_scope.cancel()
+
+                group.start_soon(cut_short)
+                await self._wind_up()
+                group.cancel_scope.cancel()
+        finally:
+            self._visibility.close()
+            await self._cancel_handlers(UNWIND)
+            for held in self._running.values():
+                logger.error(
+                    "the handler %r ignores that it was cancelled, and is left behind with"
+                    " message %s",
+                    held.handler,
+                    held.received.message_id,
+                )
+
+    async def _wind_up(self) -> None:
+        end = asyncio.get_running_loop().time() + self._settings.drain_timeout
+        handlers_end = end - min(FLUSH_RESERVE, self._settings.drain_timeout / 2)
+        for held in [*self._waiting, *self._groups.drain()]:
+            self._release(held)
+        self._waiting.clear()
+        if self._running or self._receivers.in_flight:
+            logger.info("draining %s: waiting for %s", self._url, self._awaited())
+        with anyio.move_on_at(handlers_end):
+            await self._until(lambda: not self._running and not self._receivers.in_flight)
+        if self._running or self._receivers.in_flight:
+            logger.warning(
+                "draining %s took too long; given up, and their messages come back: %s",
+                self._url,
+                self._awaited(),
+            )
+            await self._cancel_handlers(min(UNWIND, end - handlers_end))
+        with anyio.move_on_at(end):
+            async with anyio.create_task_group() as group:
+                # Whatever the replies meet, the other calls do not wait for them.
+                group.start_soon(self._visibility.flush)
+                group.start_soon(self._deletes.flush)
+                await self._until(lambda: not self._errands)
+                await self._responder.flush()
+            await self._visibility.flush()
+            await self._deletes.flush()
+            return
+        logger.warning(
+            "draining %s took too long; given up, and their messages come back: %d replies,"
+            " %d deletes",
+            self._url,
+            len(self._responder) + self._errands,
+            len(self._deletes),
+        )
+
+    async def _cancel_handlers(self, patience: float) -> None:
+        """Cancel the handlers that still run, and give them *patience* seconds to unwind."""
+        if not self._running:
+            return
+        for task, held in self._running.items():
+            held.given_up = True
+            task.cancel()
+        await asyncio.wait(self._running, timeout=patience)
+        # Their outcomes are taken a turn of the loop later.
+        await asyncio.sleep(0)
+
+    def _awaited(self) -> str:
+        names = Counter(held.handler.name for held in self._running.values() if held.handler)
+        handlers = ", ".join(f"{count} of {name}" for name, count in names.items())
+        return f"handlers ({handlers or 'none'}) and {self._receivers.in_flight} polls"
+
+    async def _until(self, reached: Callable[[], bool]) -> None:
+        while not reached():
+            self._wake.clear()
+            await self._wake.wait()
+
+
+class _Delete(Deletion):
+    """The delete of a message; says when it has got off."""
+
+    __slots__ = ("_ended",)
+
+    def __init__(self, receipt_handle: str, ended: Callable[[], None]) -> None:
+        super().__init__(receipt_handle)
+        self._ended = ended
+
+    def done(self, result: str | None) -> None:
+        self._ended()
+
+    def failed(self, error: QueueError | SendError) -> None:
+        super().failed(error)
+        self._ended()
+
+
+async def _called(handler: Handler, message: Message, codec: Codec) -> Any:
+    """What the handler returns."""
+    try:
+        awaitable = handler.begin(message, codec)
+    except CodecError as error:
+        raise BadBody(str(error)) from error
+    try:
+        return await awaitable
+    except SystemExit as error:
+        # From a task it would end the event loop, and with it every other handler.
+        raise Exited from error

@@ -1,0 +1,100 @@
+"""What a poller was told, checked and in the units of SQS."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from ..core.limits import VISIBILITY_TIMEOUT, WAIT_TIME
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The arguments of a `Poller`, which says what they mean."""
+
+    concurrency: int
+    visibility_timeout: int
+    max_extension: float
+    wait_time: int
+    drain_timeout: float
+    prefixes: tuple[str, ...] | None
+    accounts: frozenset[str]
+    expose_errors: bool
+
+
+def checked_settings(
+    *,
+    concurrency: int,
+    visibility_timeout: float,
+    max_extension: float,
+    wait_time: float,
+    drain_timeout: float,
+    reply_queue_prefixes: Sequence[str] | None,
+    reply_accounts: Collection[str],
+    expose_errors: bool,
+    read_timeout: float,
+) -> Settings:
+    """The settings, with whole seconds where SQS has no others.
+
+    Raises:
+        ValueError: They contradict each other, or SQS's limits.
+    """
+    if not float(concurrency).is_integer() or concurrency < 1:
+        raise ValueError(f"concurrency must be a whole number from 1 on, not {concurrency!r}")
+    if not 1 <= visibility_timeout <= VISIBILITY_TIMEOUT:
+        raise ValueError(
+            f"visibility_timeout must be 1 to {VISIBILITY_TIMEOUT:.0f} seconds,"
+            f" not {visibility_timeout!r}"
+        )
+    if not 0 < max_extension <= VISIBILITY_TIMEOUT - math.ceil(visibility_timeout):
+        raise ValueError(
+            "max_extension must be positive, and with visibility_timeout at most the 12 h for"
+            f" which SQS hides a message, not {max_extension!r} s with {visibility_timeout!r} s"
+        )
+    if not 0 <= wait_time <= WAIT_TIME:
+        raise ValueError(f"wait_time must be 0 to {WAIT_TIME:.0f} seconds, not {wait_time!r}")
+    wait_time = math.ceil(wait_time)
+    if not drain_timeout > 0:
+        raise ValueError(f"drain_timeout must be a positive number of seconds: {drain_timeout!r}")
+    if read_timeout <= wait_time:
+        raise ValueError(
+            f"the client's read timeout ({read_timeout} s) must be longer than wait_time"
+            f" ({wait_time} s), or it would end long polls and hide their messages: raise"
+            " read_timeout in the config given to connect(), or lower wait_time"
+        )
+    return Settings(
+        concurrency=int(concurrency),
+        visibility_timeout=math.ceil(visibility_timeout),
+        max_extension=max_extension,
+        wait_time=wait_time,
+        drain_timeout=drain_timeout,
+        prefixes=_checked_prefixes(reply_queue_prefixes),
+        accounts=_checked_accounts(reply_accounts),
+        expose_errors=expose_errors,
+    )
+
+
+def _checked_prefixes(prefixes: Sequence[str] | None) -> tuple[str, ...] | None:
+    if prefixes is None:
+        return None
+    if isinstance(prefixes, str) or not all(prefixes):
+        raise ValueError(
+            "reply_queue_prefixes is a tuple of prefixes, none of them empty, or None to answer"
+            f" at queues of any name, not {prefixes!r}"
+        )
+    return tuple(prefixes)
+
+
+def _checked_accounts(accounts: Collection[str]) -> frozenset[str]:
+    if isinstance(accounts, str) or not all(map(_is_account, accounts)):
+        raise ValueError(
+            "reply_accounts is a tuple of AWS account ids, such as ('123456789012',), not"
+            f" {accounts!r}"
+        )
+    return frozenset(accounts)
+
+
+def _is_account(account: object) -> bool:
+    # A number would lose the zeros that an account may begin with.
+    return isinstance(account, str) and account.isascii() and account.isdigit()

@@ -1,0 +1,81 @@
+"""What a poller counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PollerStatistics:
+    """A snapshot of a `Poller`. Counters count from when it started.
+
+    Attributes:
+        received: Messages received.
+        redelivered: Of those, how many had been received before, here or elsewhere.
+        handled: Handlers that returned.
+        failed: Handlers that raised, `Reject` and `Retry` apart, and those that returned
+            what cannot be sent.
+        rejected: Messages that handlers rejected, and those that the library itself did.
+        retried: Messages that handlers wanted again later.
+        expired: Requests deleted unhandled, since nobody waits for their reply any more.
+        released: Messages that went back unhandled, or whose handler the drain cancelled.
+        dead_lettered: Messages moved to the dead-letter queue, by the library itself.
+        replies: Replies that SQS confirmed.
+        replies_dropped: Replies that came too late, or that SQS refused for good.
+        deleted: Messages for whose delete SQS was asked.
+        receives: ReceiveMessage calls made.
+        running: Handlers that run now.
+        waiting: Messages that wait for a place now.
+        answering: Replies on their way now.
+        seconds_since_poll: Seconds since a receive last succeeded; `None` before the first.
+        consecutive_failures: Receives that have failed since.
+        failure: Why it stopped by itself; `None` while it has not.
+    """
+
+    received: int = 0
+    redelivered: int = 0
+    handled: int = 0
+    failed: int = 0
+    rejected: int = 0
+    retried: int = 0
+    expired: int = 0
+    released: int = 0
+    dead_lettered: int = 0
+    replies: int = 0
+    replies_dropped: int = 0
+    deleted: int = 0
+    receives: int = 0
+    running: int = 0
+    waiting: int = 0
+    answering: int = 0
+    seconds_since_poll: float | None = None
+    consecutive_failures: int = 0
+    failure: BaseException | None = None
+
+
+class Counts:
+    """The counters behind it."""
+
+    __slots__ = (
+        "dead_lettered",
+        "deleted",
+        "expired",
+        "failed",
+        "handled",
+        "received",
+        "receives",
+        "redelivered",
+        "rejected",
+        "released",
+        "replies",
+        "replies_dropped",
+        "retried",
+    )
+
+    def __init__(self) -> None:
+        self.received = self.redelivered = self.receives = self.released = 0
+        self.handled = self.failed = self.rejected = self.retried = self.expired = 0
+        self.replies = self.replies_dropped = self.deleted = self.dead_lettered = 0
+
+    def as_dict(self) -> dict[str, int]:
+        return {name: getattr(self, name) for name in self.__slots__}
