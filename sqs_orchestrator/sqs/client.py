@@ -6,6 +6,7 @@ goes straight to the client's own method, and nothing is wrapped, copied or logg
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -48,6 +49,9 @@ class BotoSQS:
         self._receive = polling.receive_message
         self._region: str | None = region or getattr(self._client.meta, "region_name", None)
         self._clock = Clock()
+        self._client.meta.events.register(
+            "before-send.sqs.SendMessageBatch", _stream_large_body, unique_id="sqs-orchestrator"
+        )
         # The parameter was called AttributeNames until 2024.
         model = polling.meta.service_model.operation_model("ReceiveMessage")
         system = "MessageSystemAttributeNames"
@@ -267,6 +271,12 @@ class BotoSQS:
     ) -> list[Failure | None]:
         answer = await self._call(operation, queue_url, method, QueueUrl=queue_url, Entries=batch)
         return _by_entry(operation, queue_url, answer, len(batch), None)
+
+
+def _stream_large_body(request: Any, **_: Any) -> None:
+    # aiohttp warns of larger ones in one piece, and where warnings are errors that fails.
+    if isinstance(request.body, bytes) and len(request.body) > 2**20:
+        request.body = io.BytesIO(request.body)
 
 
 _NO_SYSTEM: Final[Mapping[str, str]] = {}

@@ -167,7 +167,8 @@ def error_of(operation: str, queue: str | None, exc: Exception) -> Exception:
             maybe_done=True,
             **facts,
         )
-    if isinstance(cause, aiohttp.InvalidURL) or (
+    # A warning where warnings are errors, as in many tests: trying again would not help.
+    if isinstance(cause, aiohttp.InvalidURL | Warning) or (
         isinstance(exc, boto.BotoCoreError) and not isinstance(exc, _TRANSPORT)
     ):
         return QueueError(f"{about}: the call could not be made: {exc}", **facts)

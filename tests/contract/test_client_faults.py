@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from email.utils import formatdate
 from typing import Any
 
+import aiobotocore
 import pytest
 import pytest_asyncio
 from aiobotocore.config import AioConfig
@@ -276,6 +277,12 @@ async def test_listing_reads_page_by_page(sqs: BotoSQS, wire: Wire) -> None:
     ]
 
 
+async def test_listing_of_a_server_that_ignores_the_limit_is_cut(sqs: BotoSQS, wire: Wire) -> None:
+    wire.says('{"QueueUrls": ["u1", "u2", "u3"]}')
+    listing = await sqs.list_queues("p", limit=2)
+    assert (list(listing.urls), listing.complete) == (["u1", "u2"], False)
+
+
 async def test_unreachable_endpoint_is_named_and_did_nothing(
     session: AioSession, wire: Wire
 ) -> None:
@@ -308,6 +315,9 @@ async def test_missing_credentials_are_access_denied(
     assert wire.requests == []
 
 
+@pytest.mark.skipif(
+    aiobotocore.__version__.startswith("2."), reason="aiobotocore 2 opens a closed client again"
+)
 async def test_closed_client_is_a_mistake_of_the_program(session: AioSession, wire: Wire) -> None:
     async with session.create_client(
         "sqs",

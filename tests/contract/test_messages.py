@@ -306,11 +306,6 @@ async def test_message_beyond_the_queues_limit_fails_its_entry(
     assert isinstance(sent, str)
 
 
-# aiohttp warns of every body beyond a mebibyte, and JSON adds a little to a full batch.
-large_body = pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
-
-
-@large_body
 async def test_batch_beyond_one_mebibyte_is_refused(sqs: SQS, make_queue: MakeQueue) -> None:
     url = await make_queue()
     half = "x" * (512 * 1024)
@@ -321,7 +316,6 @@ async def test_batch_beyond_one_mebibyte_is_refused(sqs: SQS, make_queue: MakeQu
     assert not caught.value.maybe_done
 
 
-@large_body
 async def test_mebibyte_is_taken(sqs: SQS, make_queue: MakeQueue) -> None:
     url = await make_queue()
     [message_id] = await send(sqs, url, "x" * (1024 * 1024))

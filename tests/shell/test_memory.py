@@ -425,3 +425,46 @@ async def test_ids_are_the_same_in_each_run() -> None:
         [message_id] = await sqs.send(url, [SendEntry("x")])
         ids.append(message_id)
     assert ids[0] == ids[1] != ids[2]
+
+
+# --------------------------------------------------------------------- finer points
+
+
+async def test_poll_wakes_for_a_message_that_is_released(sqs: MemorySQS) -> None:
+    url = await make(sqs)
+    await send(sqs, url, "x")
+    message = await receive_one(sqs, url, visibility_timeout=600)
+    poll = asyncio.ensure_future(sqs.receive(url))
+    await asyncio.sleep(3)
+    await sqs.change_visibility(url, [(message.receipt_handle, 0)])
+    assert len(await poll) == 1
+    assert asyncio.get_running_loop().time() == pytest.approx(3, abs=0.001)
+
+
+async def test_fifo_holds_back_released_head_while_another_is_in_flight(sqs: MemorySQS) -> None:
+    url = await make(sqs, "orders.fifo", ContentBasedDeduplication="true")
+    await sqs.send(url, [SendEntry(body, group_id="g") for body in "abc"])
+    a, b = await sqs.receive(url, max_messages=2)
+    await sqs.change_visibility(url, [(a.receipt_handle, 0)])
+    assert await sqs.receive(url, wait_time=0) == []
+    await sqs.change_visibility(url, [(b.receipt_handle, 0)])
+    assert [message.body for message in await sqs.receive(url)] == ["a", "b", "c"]
+
+
+async def test_redrive_policy_is_compared_by_its_meaning(sqs: MemorySQS) -> None:
+    await make(sqs, "dead")
+    arn = f"arn:aws:sqs:us-east-1:{sqs.account}:dead"
+    policy = {"deadLetterTargetArn": arn, "maxReceiveCount": 5}
+    url = await make(sqs, RedrivePolicy=json.dumps(policy))
+    same = json.dumps({"maxReceiveCount": "5", "deadLetterTargetArn": arn})
+    assert await make(sqs, RedrivePolicy=same) == url
+    with pytest.raises(QueueError, match="RedrivePolicy"):
+        await make(sqs, RedrivePolicy=json.dumps({**policy, "maxReceiveCount": 6}))
+
+
+async def test_dead_letter_queue_is_of_the_same_type(sqs: MemorySQS) -> None:
+    await make(sqs, "dead")
+    arn = f"arn:aws:sqs:us-east-1:{sqs.account}:dead"
+    policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 5})
+    with pytest.raises(QueueError, match="same type"):
+        await make(sqs, "orders.fifo", RedrivePolicy=policy)

@@ -352,6 +352,8 @@ def test_broken_handshake_is_a_passing_error() -> None:
         boto.EndpointResolutionError(msg="no such region"),
         boto.ParamValidationError(report="bad"),
         boto.HTTPClientError(error=aiohttp.InvalidURL("sqs//")),
+        boto.HTTPClientError(error=ResourceWarning("as an error")),
+        DeprecationWarning("as an error"),
     ],
     ids=lambda exc: type(exc).__name__,
 )
@@ -390,3 +392,9 @@ def test_error_of_a_call_without_queue_names_none() -> None:
     assert isinstance(error, AccessDenied)
     assert error.queue is None
     assert str(error).startswith("ListQueues: ")
+
+
+def test_expired_token_blames_no_clock() -> None:
+    error = ours(refusal("ExpiredTokenException", 403, "Signature expired with its token"))
+    assert "clock" not in str(error)
+    assert "renew" in str(error)
