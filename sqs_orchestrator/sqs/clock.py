@@ -13,6 +13,16 @@ from __future__ import annotations
 import asyncio
 from email.utils import parsedate_to_datetime
 
+__all__ = ["Clock", "epoch_of"]
+
+
+def epoch_of(date: str | None) -> float | None:
+    """A `Date` header in epoch seconds; `None` where it cannot be read."""
+    try:
+        return parsedate_to_datetime(date or "").timestamp()
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+
 
 class Clock:
     """Epoch seconds by SQS's clock; unknown until a response has shown it."""
@@ -32,11 +42,9 @@ class Clock:
         if not date or date == self._last:
             return
         self._last = date
-        try:
-            epoch = parsedate_to_datetime(date).timestamp()
-        except (ValueError, TypeError, IndexError, OverflowError):
-            return
-        self.observe_epoch(epoch)
+        epoch = epoch_of(date)
+        if epoch is not None:
+            self.observe_epoch(epoch)
 
     def observe_epoch(self, epoch: float) -> None:
         """Take SQS's time in epoch seconds, as of now or a little earlier."""

@@ -10,17 +10,19 @@ What they do not say by themselves is whether SQS may have carried the call out:
 
 from __future__ import annotations
 
+import json
 import socket
 import time
-from email.utils import parsedate_to_datetime
+from collections.abc import Mapping
 from typing import Any, Final
 
 import aiohttp
 import botocore.exceptions as boto
 
 from ..errors import AccessDenied, QueueError, QueueNotFound, Throttled
+from .clock import epoch_of
 
-__all__ = ["date_of", "error_of", "own_code", "unreadable"]
+__all__ = ["damaged", "date_of", "error_of", "is_skew", "own_code", "refusal_of", "unreadable"]
 
 _NOT_FOUND: Final = frozenset({"QueueDoesNotExist", "NonExistentQueue", "InvalidAddress"})
 
@@ -122,9 +124,11 @@ _NO_CREDENTIALS: Final[tuple[type[Exception], ...]] = tuple(
 _CLOSED_TEXTS: Final = ("Session is closed", "Connector is closed")
 
 
-def error_of(operation: str, queue: str | None, exc: Exception) -> Exception:
+def error_of(
+    operation: str, queue: str | None, exc: Exception, endpoint: str | None = None
+) -> Exception:
     """What to raise instead of *exc*: a `QueueError`, or a `RuntimeError` where the client
-    was used after it had been closed."""
+    was used after it had been closed. *endpoint* is what *exc* itself may not know."""
     if isinstance(exc, QueueError):
         return exc
     if isinstance(exc, boto.ClientError):
@@ -141,9 +145,9 @@ def error_of(operation: str, queue: str | None, exc: Exception) -> Exception:
     cause = details.get("error", exc)
     if _means_closed(exc, cause):
         return RuntimeError(f"{about}: the SQS client is closed")
-    endpoint = details.get("endpoint_url") or details.get("proxy_url")
+    endpoint = details.get("endpoint_url") or details.get("proxy_url") or endpoint
     place = f"the endpoint {endpoint}" if endpoint else "the endpoint"
-    if isinstance(exc, boto.SSLError):
+    if isinstance(exc, boto.SSLError | aiohttp.ClientSSLError):
         # A certificate that is not trusted now will not be in a second; a handshake that
         # broke off is one more lost connection.
         return QueueError(
@@ -209,6 +213,9 @@ def _before_connection(exc: Exception, cause: object) -> bool:
         return True
     if isinstance(cause, aiohttp.ClientConnectorError | socket.gaierror | ConnectionRefusedError):
         return True
+    # aiohttp has a class of its own for this only since 3.10.
+    if isinstance(cause, aiohttp.ServerTimeoutError) and str(cause).startswith("Connection"):
+        return True
     # aiobotocore calls a connection that was reset half-way an EndpointConnectionError too:
     # only what aiohttp said tells them apart.
     return isinstance(exc, boto.EndpointConnectionError) and not isinstance(
@@ -246,7 +253,7 @@ def _refusal(operation: str, queue: str | None, exc: Any) -> QueueError:
             "its name, the region, the account, and whether it was deleted a moment ago",
             **facts,
         )
-    if _is_skew(code, said):
+    if is_skew(exc):
         return AccessDenied(
             f"{about}: the signature was refused since this machine's clock is "
             f"{_clock_error(date_of(exc))}: set the clock (NTP) ({code}: {said})",
@@ -298,7 +305,10 @@ def _remedy(operation: str, code: str, exc: Any) -> str:
     return "the credentials were refused: check the access key, the secret, the token, the region"
 
 
-def _is_skew(code: str, said: str) -> bool:
+def is_skew(exc: Any) -> bool:
+    """Whether a refusal came of a clock: the time signed with is too far from SQS's."""
+    error = exc.response.get("Error") or {}
+    code, said = own_code(str(error.get("Code") or "")), str(error.get("Message"))
     return code in ("RequestTimeTooSkewed", "RequestExpired") or (
         code in _DENIED
         and code not in _EXPIRED
@@ -308,10 +318,10 @@ def _is_skew(code: str, said: str) -> bool:
 
 def _clock_error(date: str | None) -> str:
     """How far the machine's clock is from the `Date` of a response, in words."""
-    try:
-        off = time.time() - parsedate_to_datetime(date or "").timestamp()
-    except (ValueError, TypeError, IndexError, OverflowError):
+    epoch = epoch_of(date)
+    if epoch is None:
         return "wrong"
+    off = time.time() - epoch
     return f"{abs(off):.0f} s {'ahead of' if off > 0 else 'behind'} SQS's"
 
 
@@ -334,6 +344,51 @@ def unreadable(
         operation=operation,
         queue=queue,
         code=code,
+        transient=True,
+        maybe_done=True,
+    )
+
+
+def refusal_of(
+    operation: str, status: int, headers: Mapping[str, str], body: bytes
+) -> boto.ClientError:
+    """The exception that botocore raises for a response with an error status.
+
+    *headers* takes their names in any case.
+    """
+    text = body.decode("utf-8", "replace")
+    try:
+        told = json.loads(text)
+    except ValueError:
+        told = {"message": text[:500]}
+    if not isinstance(told, dict):
+        told = {}
+    said = str(told.get("message") or told.get("Message") or "")
+    if "Location" in headers:
+        said = f"a redirection to {headers['Location']}, which is not followed"
+    # "AWS.SimpleQueueService.NonExistentQueue;Sender": the codes of the older protocol are
+    # what SQS is documented by, and finer than the types of the newer.
+    code = headers.get("x-amzn-query-error", "").partition(";")[0]
+    if not code:
+        code = str(told.get("__type") or status).partition(":")[0].rpartition("#")[2]
+    response = {
+        "Error": {"Code": code, "Message": said},
+        "ResponseMetadata": {
+            "HTTPStatusCode": status,
+            "HTTPHeaders": {"date": headers.get("Date")},
+        },
+    }
+    return boto.ClientError(response, operation)
+
+
+def damaged(operation: str, queue: str | None, what: str) -> QueueError:
+    """The error for what SQS did not get as it was sent, by the digest that it gave."""
+    return QueueError(
+        f"{operation}{f' on {queue}' if queue else ''}: {what} was damaged on its way to SQS, "
+        "which confirmed it with another MD5",
+        operation=operation,
+        queue=queue,
+        code="ChecksumMismatch",
         transient=True,
         maybe_done=True,
     )

@@ -1,19 +1,27 @@
-"""Making the aiobotocore clients that stand behind a connection's port."""
+"""Opening the port that stands behind a connection: the lean one, or the stock client's."""
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import botocore.exceptions as boto
 from aiobotocore.session import AioSession
 
 from .client import BotoSQS
 from .config import make_config
+from .lean import Unfit, open_lean, way_of
 
 if TYPE_CHECKING:
     from aiobotocore.config import AioConfig
+
+logger = logging.getLogger(__name__)
+
+LEAN_VARIABLE: Final = "SQS_ORCHESTRATOR_LEAN"
+"""The environment variable that turns the lean path off, by `0`, `false`, `no` or `off`."""
 
 
 @asynccontextmanager
@@ -22,24 +30,40 @@ async def open_sqs(
     profile_name: str | None,
     config: AioConfig | None,
     session: AioSession | None,
+    lean: bool | None = None,
     **settings: Any,
 ) -> AsyncIterator[BotoSQS]:
-    """Two clients behind one port: one for long polls, so that they never keep the pool of
-    connections from the other, which does the rest.
+    """A client, and the port through it or, where that gives the same results, beside it.
+
+    *lean* says whether the lean path may be taken; `None` leaves that to the environment.
 
     Raises `ValueError` for settings that no client can be made of.
     """
+    if lean is None:
+        lean = os.environ.get(LEAN_VARIABLE, "").strip().lower() not in ("0", "false", "no", "off")
     async with AsyncExitStack() as stack:
         try:
-            if session is None:
-                session = AioSession(profile=profile_name)
+            own = AioSession(profile=profile_name) if session is None else session
             merged = make_config(config)
-            client, polling_client = [
-                await stack.enter_async_context(
-                    session.create_client("sqs", config=merged, **settings)
+            client = await stack.enter_async_context(
+                own.create_client("sqs", config=merged, **settings)
+            )
+            try:
+                if not lean:
+                    raise Unfit("it is turned off")
+                if session is not None:
+                    raise Unfit("the session is the caller's own")
+                way = await way_of(client)
+                port: BotoSQS = await stack.enter_async_context(
+                    open_lean(client, way, own.get_config_variable("ca_bundle"))
                 )
-                for _ in range(2)
-            ]
+            except Unfit as unfit:
+                logger.debug("calls take the stock client's path: %s", unfit)
+                # Long polls must never keep the pool of connections from the other calls.
+                polling_client = await stack.enter_async_context(
+                    own.create_client("sqs", config=merged, **settings)
+                )
+                port = BotoSQS(client, polling_client)
         except boto.NoRegionError as error:
             raise ValueError(
                 "no AWS region: pass connect(region_name=…), or set"
@@ -53,4 +77,4 @@ async def open_sqs(
             boto.UnknownSignatureVersionError,
         ) as error:
             raise ValueError(f"no SQS client can be made of these settings: {error}") from error
-        yield BotoSQS(client, polling_client)
+        yield port
