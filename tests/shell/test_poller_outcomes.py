@@ -1,0 +1,682 @@
+"""What a handler does, and what becomes of its message: the contract's table, row by row."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from sqs_orchestrator import NO_REPLY, JSONCodec, Message, Poller, QueueError, Reject, Retry
+from sqs_orchestrator.errors import AccessDenied, QueueNotFound, Throttled
+from sqs_orchestrator.sqs.port import Failure, SendEntry
+from sqs_orchestrator.testing import MemoryServer
+from tests.shell.workers import REPLIES, Bench, bench_on, number, now, text, until
+
+AHandler = Callable[[Message], Awaitable[Any]]
+
+
+@pytest_asyncio.fixture
+async def bench(server: MemoryServer) -> AsyncIterator[Bench]:
+    async with bench_on(server) as bench:
+        yield bench
+
+
+@pytest_asyncio.fixture
+async def with_dead_letters(server: MemoryServer) -> AsyncIterator[Bench]:
+    async with bench_on(server, dead_letter_queue=True, max_receive_count=100) as bench:
+        yield bench
+
+
+def returning(value: Any) -> AHandler:
+    async def handle(message: Message) -> Any:
+        return value
+
+    return handle
+
+
+def raising(*errors: BaseException | None) -> AHandler:
+    """A handler that raises these errors, one each time it is called, and the last for ever;
+    for `None` it returns."""
+    left = list(errors)
+
+    async def handle(message: Message) -> None:
+        error = left.pop(0) if len(left) > 1 else left[0]
+        if error is not None:
+            raise error
+
+    return handle
+
+
+# ----------------------------------------------------------------- returning
+
+
+@pytest.mark.parametrize("value", [None, 0, False, "text", {"id": 1}, [1, None]])
+async def test_returned_value_is_reply_and_request_deleted(bench: Bench, value: Any) -> None:
+    await bench.ask("a")
+    async with Poller(bench.sqs, "orders", returning(value)) as poller:
+        await until(lambda: bench.empty)
+    (reply,) = bench.at(REPLIES)
+    assert (reply.body if isinstance(value, str) else json.loads(reply.body)) == value
+    assert reply.attributes == {"__AmazonSQSVirtualQueuesClient.QueueName": text("a")}
+    statistics = poller.statistics()
+    assert (statistics.handled, statistics.replies, statistics.deleted) == (1, 1, 1)
+
+
+async def test_returned_value_of_one_way_message_is_dropped(bench: Bench) -> None:
+    await bench.send("a")
+    async with Poller(bench.sqs, "orders", returning({"id": 1})):
+        await until(lambda: bench.empty)
+    assert bench.replies == []
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+async def test_no_reply_only_deletes(bench: Bench, wanted: bool) -> None:
+    await (bench.ask("a") if wanted else bench.send("a"))
+    async with Poller(bench.sqs, "orders", returning(NO_REPLY)):
+        await until(lambda: bench.empty)
+    assert bench.replies == []
+
+
+async def test_reply_is_confirmed_before_request_is_deleted(bench: Bench) -> None:
+    gate = bench.faults.hold("SendMessageBatch", queue=REPLIES, answer=True)
+    await bench.ask("a")
+    async with Poller(bench.sqs, "orders", returning(1)):
+        await gate.arrived()
+        await asyncio.sleep(100)
+        assert bench.calls("DeleteMessageBatch") == 0
+        assert not bench.empty
+        gate.release()
+        await until(lambda: bench.empty)
+
+
+async def test_deletes_of_requests_wait_a_tenth_of_a_second_for_company(bench: Bench) -> None:
+    async def handle(message: Message) -> None:
+        await asyncio.sleep(int(message.body) * 0.01)
+
+    await bench.send(*map(str, range(8)))
+    async with Poller(bench.sqs, "orders", handle):
+        await until(lambda: bench.empty)
+    (call,) = [call for call in bench.server.log if call.operation == "DeleteMessageBatch"]
+    assert call.entries == 8
+
+
+async def test_delete_that_fails_for_a_while_is_tried_again(bench: Bench) -> None:
+    bench.faults.fail("DeleteMessageBatch", Throttled, times=3)
+    bench.faults.fail_entries(
+        "DeleteMessageBatch", lambda _: True, Failure("InternalError", sender_fault=False), times=2
+    )
+    await bench.send("a")
+    async with Poller(bench.sqs, "orders", returning(None)) as poller:
+        await until(lambda: bench.empty)
+    assert poller.statistics().received == 1
+
+
+async def test_delete_that_is_refused_leaves_message_to_come_back(bench: Bench) -> None:
+    bench.faults.fail("DeleteMessageBatch", AccessDenied, times=1)
+    await bench.send("a")
+    async with Poller(bench.sqs, "orders", returning(None), visibility_timeout=5) as poller:
+        await until(lambda: bench.empty)
+    assert poller.statistics().redelivered == 1
+
+
+# --------------------------------------------------------- replies that fail
+
+
+async def test_reply_refused_for_good_is_counted_and_request_deleted(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    refusal = Failure("InvalidMessageContents", "no", sender_fault=True)
+    bench.faults.fail_entries("SendMessageBatch", lambda _: True, refusal, queue=REPLIES)
+    await bench.ask("a")
+    async with Poller(bench.sqs, "orders", returning(1)) as poller:
+        await until(lambda: bench.empty)
+    assert poller.statistics().replies_dropped == 1
+    assert "InvalidMessageContents" in caplog.text
+
+
+async def test_reply_that_nobody_waits_for_any_more_is_not_tried_for_ever(bench: Bench) -> None:
+    bench.faults.fail("SendMessageBatch", Throttled, times=None, queue=REPLIES)
+    await bench.ask("a", timeout=7)
+    async with Poller(bench.sqs, "orders", returning(1)) as poller:
+        await until(lambda: bench.empty)
+        assert 7 <= now() < 13
+    assert poller.statistics().replies_dropped == 1
+
+
+async def test_reply_without_deadline_that_cannot_be_sent_lets_message_come_back(
+    bench: Bench,
+) -> None:
+    bench.faults.fail("SendMessageBatch", Throttled, times=None, queue=REPLIES)
+    await bench.ask("a")
+    async with Poller(bench.sqs, "orders", returning(1)) as poller:
+        await until(lambda: poller.statistics().redelivered == 1)
+        assert poller.statistics().replies_dropped == 0
+        bench.faults.clear()
+        await until(lambda: bench.empty)
+    assert bench.replies == [1]
+
+
+async def test_reply_to_vanished_queue_is_dropped_and_request_deleted(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    await bench.ask("a", to=bench.server.url("sqs_orchestrator_reply_gone"))
+    async with Poller(bench.sqs, "orders", returning(1)) as poller:
+        await until(lambda: bench.empty)
+    assert poller.statistics().replies_dropped == 1
+    assert "dropped the reply" in caplog.text
+
+
+async def test_result_past_the_deadline_is_dropped_and_message_deleted(bench: Bench) -> None:
+    async def handle(message: Message) -> int:
+        await asyncio.sleep(60)
+        assert message.time_remaining() < 0
+        return 1
+
+    await bench.ask("a", timeout=10)
+    async with Poller(bench.sqs, "orders", handle) as poller:
+        await until(lambda: bench.empty)
+        assert now() >= 60
+    assert bench.replies == []
+    assert poller.statistics().replies_dropped == 1
+    assert poller.statistics().handled == 1
+
+
+async def test_expired_request_is_deleted_unhandled(bench: Bench) -> None:
+    handled: list[str] = []
+
+    async def handle(message: Message) -> None:
+        handled.append(message.body)
+
+    await bench.ask("late", timeout=5)
+    await asyncio.sleep(20)
+    await bench.ask("early", timeout=5)
+    async with Poller(bench.sqs, "orders", handle) as poller:
+        await until(lambda: bench.empty)
+    assert handled == ["early"]
+    assert poller.statistics().expired == 1
+
+
+async def test_one_way_message_never_expires(bench: Bench) -> None:
+    handled: list[str] = []
+
+    async def handle(message: Message) -> None:
+        handled.append(message.body)
+
+    await bench.send("a", RequestTimeToLive=number(1000))
+    await asyncio.sleep(20)
+    async with Poller(bench.sqs, "orders", handle):
+        await until(lambda: bench.empty)
+    assert handled == ["a"]
+
+
+# ------------------------------------------------------------------ raising
+
+
+async def test_reject_of_request_is_error_reply_with_its_facts(bench: Bench) -> None:
+    await bench.ask("a")
+    error = Reject("no such order", code="unknown_order", details={"id": 7})
+    async with Poller(bench.sqs, "orders", raising(error)) as poller:
+        await until(lambda: bench.empty)
+    (reply,) = bench.at(REPLIES)
+    assert reply.attributes["ReplyError"] == text("unknown_order")
+    assert json.loads(reply.body) == {
+        "code": "unknown_order",
+        "type": "Reject",
+        "message": "no such order",
+        "details": {"id": 7},
+    }
+    assert poller.statistics().rejected == 1
+    assert poller.statistics().failed == 0
+
+
+async def test_reject_of_one_way_message_moves_it_to_dead_letters(
+    with_dead_letters: Bench,
+) -> None:
+    bench = with_dead_letters
+    await bench.send("a", tenant=text("t"), route="r")
+    async with Poller(bench.sqs, "orders", raising(Reject("no"))) as poller:
+        await until(lambda: bench.empty)
+    (letter,) = bench.at("orders_dlq")
+    assert letter.body == "a"
+    assert letter.attributes == {"tenant": text("t"), "MessageType": text("r")}
+    assert poller.statistics().dead_lettered == 1
+
+
+async def test_reject_of_one_way_message_deletes_it_where_there_are_no_dead_letters(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    await bench.send("a", "b")
+    async with Poller(bench.sqs, "orders", raising(Reject("no\nforged"))):
+        await until(lambda: bench.empty)
+    assert "deleted message" in caplog.text
+    assert "\nforged" not in caplog.text
+    assert bench.calls("GetQueueAttributes") == 1
+
+
+async def test_reject_inside_a_task_group_of_the_handler_is_a_reject(bench: Bench) -> None:
+    async def handle(message: Message) -> None:
+        async def inner() -> None:
+            raise Reject("no", code="inner")
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(inner())
+
+    await bench.ask("a")
+    async with Poller(bench.sqs, "orders", handle):
+        await until(lambda: bench.empty)
+    assert bench.replies[0]["code"] == "inner"
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+async def test_retry_redelivers_after_its_delay(bench: Bench, wanted: bool) -> None:
+    times: list[float] = []
+
+    async def handle(message: Message) -> int:
+        times.append(now())
+        if message.receive_count == 1:
+            raise Retry(delay=100)
+        return message.receive_count
+
+    await (bench.ask("a") if wanted else bench.send("a"))
+    async with Poller(bench.sqs, "orders", handle) as poller:
+        await until(lambda: bench.empty)
+    assert times[1] - times[0] == pytest.approx(100, abs=0.5)
+    assert bench.replies == ([2] if wanted else [])
+    assert poller.statistics().retried == 1
+
+
+async def test_retry_counts_twelve_hours_from_the_receive(bench: Bench) -> None:
+    times: list[float] = []
+
+    async def handle(message: Message) -> None:
+        times.append(now())
+        if message.receive_count == 1:
+            await asyncio.sleep(3000)
+            raise Retry(delay=50_000)
+
+    await bench.send("a")
+    async with Poller(bench.sqs, "orders", handle):
+        await until(lambda: bench.empty, within=50_000)
+    assert 43_200 - 60 < times[1] - times[0] < 43_200
+
+
+async def test_failure_of_request_is_error_reply_without_its_text(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    await bench.ask("a")
+    async with Poller(bench.sqs, "orders", raising(KeyError("secret"))) as poller:
+        await until(lambda: bench.empty)
+    assert bench.replies == [
+        {"code": "handler_error", "type": "KeyError", "message": "", "details": None}
+    ]
+    assert poller.statistics().failed == 1
+    (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert record.exc_info is not None
+    assert "secret" in caplog.text
+
+
+async def test_failure_of_request_travels_where_errors_are_exposed(bench: Bench) -> None:
+    await bench.ask("a")
+    poller = Poller(bench.sqs, "orders", raising(ValueError("the text")), expose_errors=True)
+    async with poller:
+        await until(lambda: bench.empty)
+    assert bench.replies[0]["message"] == "the text"
+
+
+async def test_failed_one_way_message_comes_back_when_visibility_runs_out(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    await bench.send("a")
+    handle = raising(ValueError("no"), None)
+    async with Poller(bench.sqs, "orders", handle, visibility_timeout=40) as poller:
+        await until(lambda: bench.empty)
+        assert now() == pytest.approx(40, abs=1)
+    assert poller.statistics().redelivered == 1
+    assert "Traceback" in caplog.text
+
+
+async def test_redrive_policy_takes_what_fails_too_often(server: MemoryServer) -> None:
+    async with bench_on(server, dead_letter_queue=True, max_receive_count=3) as bench:
+        await bench.send("a")
+        async with Poller(bench.sqs, "orders", raising(ValueError("no"))) as poller:
+            await until(lambda: bench.empty)
+        assert poller.statistics().failed == 3
+        assert [letter.body for letter in bench.at("orders_dlq")] == ["a"]
+
+
+class Unprintable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+class Base(BaseException):
+    pass
+
+
+@pytest.mark.parametrize(
+    "error",
+    [SystemExit(3), Base("no"), Unprintable(), asyncio.CancelledError(), StopAsyncIteration()],
+)
+async def test_whatever_handler_raises_is_its_failure(bench: Bench, error: BaseException) -> None:
+    await bench.ask("a")
+    async with Poller(bench.sqs, "orders", raising(error, None), expose_errors=True) as poller:
+        await until(lambda: bench.empty)
+        assert bench.replies[0]["code"] == "handler_error"
+        assert bench.replies[0]["type"] == type(error).__name__
+        await bench.ask("b")
+        await until(lambda: bench.empty)
+    assert bench.replies[1] is None
+    assert poller.statistics().failure is None
+
+
+async def test_handler_that_cancels_its_own_task_has_failed(bench: Bench) -> None:
+    async def handle(message: Message) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.sleep(1)
+
+    await bench.ask("a")
+    async with Poller(bench.sqs, "orders", handle):
+        await until(lambda: bench.empty)
+    assert bench.replies[0]["type"] == "CancelledError"
+
+
+async def test_handler_that_awaits_a_cancelled_task_has_failed(bench: Bench) -> None:
+    async def handle(message: Message) -> None:
+        task = asyncio.create_task(asyncio.sleep(1))
+        task.cancel()
+        await task
+
+    await bench.ask("a")
+    async with Poller(bench.sqs, "orders", handle):
+        await until(lambda: bench.empty)
+    assert bench.replies[0]["type"] == "CancelledError"
+
+
+# ------------------------------------------------------------- bad results
+
+
+@pytest.mark.parametrize(
+    "value", [object(), {1j}, "", "\x00", "\ud800", float("nan"), [[]] * 2 + [{}]]
+)
+async def test_what_cannot_be_sent_is_bad_reply(bench: Bench, value: Any) -> None:
+    if isinstance(value, list):
+        value.append(value)
+    await bench.ask("a")
+    async with Poller(bench.sqs, "orders", returning(value)) as poller:
+        await until(lambda: bench.empty)
+    (reply,) = bench.replies
+    assert reply["code"] == "bad_reply"
+    assert reply["message"] == ""
+    assert poller.statistics().failed == 1
+
+
+async def test_reply_that_is_too_large_says_so(bench: Bench) -> None:
+    await bench.ask("a")
+    async with Poller(bench.sqs, "orders", returning("x" * 1_048_576)):
+        await until(lambda: bench.empty)
+    assert bench.replies[0]["code"] == "reply_too_large"
+    assert bench.replies[0]["type"] == "MessageTooLarge"
+
+
+class BadCodec(JSONCodec):
+    """Does what a codec of the user's own may do."""
+
+    def encode(self, value: Any) -> tuple[str, str | None]:
+        if value == "content type":
+            return "x", "\x00"
+        if value == "not text":
+            return 1, None  # type: ignore[return-value]
+        raise OSError("no\nforged")
+
+    def decode(self, body: str, type: Any, content_type: str | None = None) -> Any:  # noqa: A002
+        raise LookupError("no\nforged")
+
+
+@pytest.mark.parametrize("value", [["content type"], ["not text"], 1])
+async def test_codec_that_fails_to_encode_makes_a_bad_reply(
+    bench: Bench, value: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Codec(BadCodec):
+        def encode(self, value: Any) -> tuple[str, str | None]:
+            return super().encode(value[0] if isinstance(value, list) else value)
+
+    await bench.ask("a")
+    async with Poller(bench.sqs, "orders", returning(value), codec=Codec()):
+        await until(lambda: bench.empty)
+    assert bench.replies[0]["code"] == "bad_reply"
+    assert "\nforged" not in caplog.text
+
+
+async def test_text_travels_as_it_is_by_any_codec(bench: Bench) -> None:
+    await bench.ask("a")
+    async with Poller(bench.sqs, "orders", returning("text"), codec=BadCodec()):
+        await until(lambda: bench.empty)
+    assert bench.at(REPLIES)[0].body == "text"
+
+
+# -------------------------------------------------- rejected by the library
+
+
+async def takes_number(number: int) -> int:
+    return number
+
+
+async def test_undecodable_body_is_error_reply(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    await bench.ask('"no\nnumber"')
+    async with Poller(bench.sqs, "orders", takes_number) as poller:
+        await until(lambda: bench.empty)
+    assert bench.replies[0]["code"] == "bad_body"
+    assert bench.replies[0]["message"] == ""
+    assert poller.statistics().rejected == 1
+    assert all("\n" not in record.getMessage() for record in caplog.records)
+
+
+async def test_body_that_users_codec_fails_to_decode_is_error_reply(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    await bench.ask("1")
+    async with Poller(bench.sqs, "orders", takes_number, codec=BadCodec(), expose_errors=True):
+        await until(lambda: bench.empty)
+    assert bench.replies[0]["code"] == "bad_body"
+    assert "forged" in bench.replies[0]["message"]
+    assert "\nforged" not in caplog.text
+
+
+async def test_unknown_route_is_error_reply(bench: Bench) -> None:
+    poller = Poller(bench.sqs, "orders")
+    poller.handler("known")(returning(1))
+    await bench.ask("a", route="unknown")
+    await bench.ask("b")
+    await bench.ask("c", route="known")
+    async with poller:
+        await until(lambda: bench.empty)
+    codes = [reply if reply == 1 else reply["code"] for reply in bench.replies]
+    assert sorted(map(str, codes)) == ["1", "unknown_route", "unknown_route"]
+
+
+async def test_malformed_attribute_is_error_reply_where_address_can_be_read(bench: Bench) -> None:
+    await bench.ask("a", RequestTimeToLive=text("soon"))
+    async with Poller(bench.sqs, "orders", returning(1)):
+        await until(lambda: bench.empty)
+    assert bench.replies[0]["code"] == "bad_attribute"
+
+
+HOSTILE: list[dict[str, Any]] = [
+    {"ResponseQueueUrl": text("nowhere")},
+    {"ResponseQueueUrl": text("https://evil.example/123456789012/sqs_orchestrator_reply_x#")},
+    {"ResponseQueueUrl": text("https://sqs.us-east-1.amazonaws.com/999999999999/reply_queue_x#1")},
+    {"ResponseQueueUrl": text("https://sqs.eu-west-9.amazonaws.com/123456789012/reply_queue_x#1")},
+    {"ResponseQueueUrl": text("https://sqs.us-east-1.amazonaws.com/123456789012/orders#1")},
+    {"ResponseQueueUrl": number(1)},
+    {"ResponseQueueUrl": {"DataType": "Binary", "BinaryValue": b"\x00"}},
+    {"ReplyTo": text("x\nforged")},
+]
+
+
+@pytest.mark.parametrize("attributes", HOSTILE)
+async def test_address_that_is_refused_moves_message_to_dead_letters(
+    with_dead_letters: Bench, attributes: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    bench = with_dead_letters
+    await bench.send("a", **attributes)
+    async with Poller(bench.sqs, "orders", returning(1)) as poller:
+        await until(lambda: bench.empty)
+        await bench.ask("b")
+        await until(lambda: bench.empty)
+    (letter,) = bench.at("orders_dlq")
+    assert letter.attributes == attributes
+    assert bench.replies == [1]
+    assert poller.statistics().rejected == 1
+    assert any("bad_attribute" in record.getMessage() for record in caplog.records)
+    assert all("\n" not in record.getMessage() for record in caplog.records)
+
+
+async def test_unknown_route_of_one_way_message_moves_it_to_dead_letters(
+    with_dead_letters: Bench,
+) -> None:
+    bench = with_dead_letters
+    poller = Poller(bench.sqs, "orders")
+    poller.handler("known")(returning(1))
+    await bench.send("a", route="x\nforged")
+    async with poller:
+        await until(lambda: bench.empty)
+    assert [letter.body for letter in bench.at("orders_dlq")] == ["a"]
+
+
+async def test_what_nobody_judged_comes_back_later_and_later(bench: Bench) -> None:
+    await bench.send("x")
+    poller = Poller(bench.sqs, "orders", takes_number, visibility_timeout=10)
+    times: list[float] = []
+    async with poller:
+        for count in range(1, 6):
+            await until(lambda count=count: poller.statistics().rejected == count)  # type: ignore[misc]
+            times.append(now())
+        assert not bench.empty
+    gaps = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    assert gaps == pytest.approx([10, 20, 40, 80], abs=1)
+    assert bench.calls("DeleteMessageBatch") == 0
+
+
+async def test_unjudged_message_waits_an_hour_at_most(bench: Bench) -> None:
+    await bench.send("x")
+    for _ in range(40):
+        await bench.client.receive(bench.url, visibility_timeout=0)
+    async with Poller(bench.sqs, "orders", takes_number) as poller:
+        await until(lambda: poller.statistics().rejected == 2, within=7200)
+        assert 3600 <= now() < 3660
+
+
+# ------------------------------------------------------------- dead letters
+
+
+@pytest.mark.parametrize("error", [AccessDenied, QueueNotFound])
+async def test_message_stays_where_dead_letters_cannot_be_looked_up(
+    with_dead_letters: Bench, error: type[QueueError], caplog: pytest.LogCaptureFixture
+) -> None:
+    bench = with_dead_letters
+    bench.faults.fail("GetQueueAttributes", error, times=None)
+    await bench.send("a", "b", "c")
+    asked = bench.calls("GetQueueAttributes")
+    poller = Poller(bench.sqs, "orders", raising(Reject("no")), visibility_timeout=10)
+    async with poller:
+        await until(lambda: poller.statistics().rejected >= 6)
+        assert bench.calls("GetQueueAttributes") == asked + 1
+        assert len(bench.messages) == 3
+        bench.faults.clear()
+        await until(lambda: bench.empty)
+    assert len(bench.at("orders_dlq")) == 3
+    assert caplog.text.count("is not known") == 1
+
+
+async def test_message_stays_where_dead_letter_queue_does_not_take_it(
+    with_dead_letters: Bench,
+) -> None:
+    bench = with_dead_letters
+    bench.faults.fail("SendMessageBatch", AccessDenied, times=2, queue="orders_dlq")
+    await bench.send("a")
+    poller = Poller(bench.sqs, "orders", raising(Reject("no")), visibility_timeout=10)
+    async with poller:
+        await until(lambda: bench.empty)
+    assert poller.statistics().rejected == 3
+    assert len(bench.at("orders_dlq")) == 1
+
+
+async def test_dead_letter_is_sent_nowhere_else(with_dead_letters: Bench) -> None:
+    bench = with_dead_letters
+    await bench.sqs.create_queue("orders_dlq-Failover")
+    await bench.client.delete_queue(bench.server.url("orders_dlq"))
+    await bench.send("a")
+    poller = Poller(bench.sqs, "orders", raising(Reject("no")), visibility_timeout=10)
+    async with poller:
+        await until(lambda: poller.statistics().rejected == 2)
+    assert bench.at("orders_dlq-Failover") == []
+
+
+async def test_dead_letter_of_fifo_queue_keeps_its_group(server: MemoryServer) -> None:
+    async with bench_on(server, "orders.fifo", dead_letter_queue=True) as bench:
+        await bench.send("a", "b", group="g")
+        async with Poller(bench.sqs, "orders.fifo", raising(Reject("no"))):
+            await until(lambda: bench.empty)
+        letters = bench.at("orders_dlq.fifo")
+    assert [(letter.body, letter.group_id) for letter in letters] == [("a", "g"), ("b", "g")]
+
+
+# ------------------------------------------------------------ one bad apple
+
+
+async def test_error_that_nobody_foresaw_concerns_one_message_only(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Wherever the code that reads what senders wrote should be wrong."""
+    from sqs_orchestrator.worker import engine, outcomes
+
+    def breaks(original: Callable[..., Any], bad: str) -> Callable[..., Any]:
+        def broken(*args: Any, **kwargs: Any) -> Any:
+            if bad in repr(args):
+                raise ZeroDivisionError
+            return original(*args, **kwargs)
+
+        return broken
+
+    monkeypatch.setattr(engine, "read", breaks(engine.read, "unreadable"))
+    monkeypatch.setattr(
+        engine, "check_reply_address", breaks(engine.check_reply_address, "unjudged")
+    )
+    monkeypatch.setattr(outcomes, "failure_to_send", breaks(outcomes.failure_to_send, "unsent"))
+    bad = ["unreadable", "unjudged", "unsent"]
+
+    async def handle(message: Message) -> int:
+        if message.body == "unsent":
+            raise ValueError
+        return 1
+
+    async with Poller(bench.sqs, "orders", handle, visibility_timeout=10) as poller:
+        await bench.ask(*bad)
+        await until(lambda: poller.statistics().redelivered == 2)
+        await bench.ask("good")
+        await until(lambda: len(bench.messages) == 3)
+        assert bench.replies == [1]
+        monkeypatch.undo()
+        await until(lambda: bench.empty)
+    assert poller.statistics().failure is None
+    assert caplog.text.count("ZeroDivisionError") >= 3
+
+
+async def test_error_reply_larger_than_a_message_harms_nobody_else(bench: Bench) -> None:
+    address = f"{bench.server.url(REPLIES)}#"
+    address += "x" * (1_048_576 - len("a" + "ResponseQueueUrl" + "String" + address))
+    await bench.client.send(bench.url, [SendEntry("a", {"ResponseQueueUrl": text(address)})])
+    await bench.ask("b", "c")
+    async with Poller(bench.sqs, "orders", raising(ValueError())) as poller:
+        await until(lambda: bench.empty)
+    assert len(bench.replies) == 2
+    assert poller.statistics().replies_dropped == 1
