@@ -51,6 +51,11 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         future.add_done_callback(self._in_threads.discard)
         return future
 
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
+        """Wait for the threads of the default executor, however long they really take."""
+        # A timeout would be over at once: that thread is in no executor.
+        await super().shutdown_default_executor()
+
     def jump(self, seconds: float) -> None:
         """Let time pass at once."""
         self._virtual_time += seconds
