@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from asyncio import CancelledError
 from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any, Final
@@ -163,7 +164,7 @@ class Engine:
         """Start the receives that should be in flight."""
         receivers = self._receivers
         # Asked several times for each message, so what is most often so comes first.
-        while receivers.in_flight < receivers.target and not self._draining and self._host.running:
+        while receivers.in_flight < receivers.target and not self._host.stopping:
             self._clogged = self._is_clogged()
             if self._clogged:
                 return
@@ -364,11 +365,16 @@ class Engine:
             self._counts.retried += 1
         elif isinstance(error, Reject):
             self._counts.rejected += 1
-        elif self._is_ours(held, error):
+        elif isinstance(error, KeyboardInterrupt):
+            self._host.request_stop()
+            self._release(held)
+            return
+        elif held.given_up or (self._host.cancelled and isinstance(error, CancelledError)):
+            # Not the handler's doing, but that of whoever stops the worker.
             self._release(held)
             return
         else:
-            if held.overdue and isinstance(error, asyncio.CancelledError):
+            if held.overdue and isinstance(error, CancelledError):
                 error = TimeoutError("it ran past max_extension")
             self._counts.failed += 1
             logger.error(
@@ -378,14 +384,6 @@ class Engine:
                 exc_info=error,
             )
         self._carry_out(held, outcomes.of_error(error, wanted=wanted, expose=expose))
-
-    def _is_ours(self, held: Held, error: BaseException) -> bool:
-        """Whether a handler's end is not its own doing, but that of whoever stops the program."""
-        return (
-            held.given_up
-            or isinstance(error, KeyboardInterrupt)
-            or (self._host.cancelled and isinstance(error, asyncio.CancelledError))
-        )
 
     def _reject(self, held: Held, code: str, reason: str) -> None:
         """The library itself rejects the message. *reason* is safe to log."""
@@ -582,11 +580,11 @@ class Engine:
         for held in [*self._waiting, *self._groups.drain()]:
             self._release(held)
         self._waiting.clear()
-        if self._running or self._receivers.in_flight:
+        if self._running or self._polls:
             logger.info("draining %s: waiting for %s", self._url, self._awaited())
         with anyio.move_on_at(handlers_end):
-            await self._until(lambda: not self._running and not self._receivers.in_flight)
-        if self._running or self._receivers.in_flight:
+            await self._until(lambda: not self._running and not self._polls)
+        if self._running or self._polls:
             logger.warning(
                 "draining %s took too long; given up, and their messages come back: %s",
                 self._url,
@@ -622,10 +620,16 @@ class Engine:
         # Their outcomes are taken a turn of the loop later.
         await asyncio.sleep(0)
 
+    @property
+    def _polls(self) -> int:
+        """The polls to wait for. Where the host is cancelled they are, too, and those that had
+        not begun say nothing of it."""
+        return 0 if self._host.cancelled else self._receivers.in_flight
+
     def _awaited(self) -> str:
         names = Counter(held.handler.name for held in self._running.values() if held.handler)
         handlers = ", ".join(f"{count} of {name}" for name, count in names.items())
-        return f"handlers ({handlers or 'none'}) and {self._receivers.in_flight} polls"
+        return f"handlers ({handlers or 'none'}) and {self._polls} polls"
 
     async def _until(self, reached: Callable[[], bool]) -> None:
         while not reached():

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -15,7 +17,8 @@ from sqs_orchestrator import NO_REPLY, JSONCodec, Message, Poller, QueueError, R
 from sqs_orchestrator.errors import AccessDenied, QueueNotFound, Throttled
 from sqs_orchestrator.sqs.port import Failure, SendEntry
 from sqs_orchestrator.testing import MemoryServer
-from tests.shell.workers import REPLIES, Bench, bench_on, number, now, text, until
+from sqs_orchestrator.worker import engine, outcomes
+from tests.shell.workers import REPLIES, Bench, bench_on, now, number, text, until
 
 AHandler = Callable[[Message], Awaitable[Any]]
 
@@ -561,7 +564,7 @@ async def test_what_nobody_judged_comes_back_later_and_later(bench: Bench) -> No
             await until(lambda count=count: poller.statistics().rejected == count)  # type: ignore[misc]
             times.append(now())
         assert not bench.empty
-    gaps = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
     assert gaps == pytest.approx([10, 20, 40, 80], abs=1)
     assert bench.calls("DeleteMessageBatch") == 0
 
@@ -637,21 +640,20 @@ async def test_error_that_nobody_foresaw_concerns_one_message_only(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Wherever the code that reads what senders wrote should be wrong."""
-    from sqs_orchestrator.worker import engine, outcomes
 
-    def breaks(original: Callable[..., Any], bad: str) -> Callable[..., Any]:
+    def breaks(where: ModuleType, name: str, bad: str) -> None:
+        original = getattr(where, name)
+
         def broken(*args: Any, **kwargs: Any) -> Any:
             if bad in repr(args):
                 raise ZeroDivisionError
             return original(*args, **kwargs)
 
-        return broken
+        monkeypatch.setattr(where, name, broken)
 
-    monkeypatch.setattr(engine, "read", breaks(engine.read, "unreadable"))
-    monkeypatch.setattr(
-        engine, "check_reply_address", breaks(engine.check_reply_address, "unjudged")
-    )
-    monkeypatch.setattr(outcomes, "failure_to_send", breaks(outcomes.failure_to_send, "unsent"))
+    breaks(engine, "read", "unreadable")
+    breaks(engine, "check_reply_address", "unjudged")
+    breaks(outcomes, "failure_to_send", "unsent")
     bad = ["unreadable", "unjudged", "unsent"]
 
     async def handle(message: Message) -> int:
