@@ -14,7 +14,7 @@ NAMED = re.compile(r"`(?P<test>test_\w+)`")
 MODULE = re.compile(r"`(?P<module>[a-z_]+(?:/[a-z_]+)*\.py)`")
 
 
-def tests() -> set[str]:
+def known_tests() -> set[str]:
     found: set[str] = set()
     for path in (ROOT / "tests").rglob("test_*.py"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
@@ -29,7 +29,7 @@ def test_pages_name_only_tests_that_exist() -> None:
         for page in PAGES
         for match in NAMED.finditer(page.read_text("utf-8"))
     }
-    known = tests()
+    known = known_tests()
     assert named
     assert {each for each in named if each[1] not in known} == set()
 
