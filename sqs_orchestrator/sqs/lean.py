@@ -47,7 +47,7 @@ from .signing import Credentials, Signer
 if TYPE_CHECKING:
     from types_aiobotocore_sqs import SQSClient
 
-__all__ = ["LeanSQS", "Unfit", "Way", "open_lean", "way_of"]
+__all__ = ["LeanSQS", "Unfit", "Way", "host_of", "open_lean", "way_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -284,9 +284,10 @@ async def open_lean(
             timeout=aiohttp.ClientTimeout(
                 sock_connect=config.connect_timeout, sock_read=config.read_timeout
             ),
+            headers={"Host": host_of(way.url), "Accept-Encoding": "identity", **way.headers},
+            skip_auto_headers={"Accept"},
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
-            skip_auto_headers={"Accept"},
         )
 
     async with session(config.max_pool_connections) as sending, session(0) as polling:
@@ -332,17 +333,12 @@ class LeanSQS(BotoSQS):
         self._url = URL(way.url, encoded=True)
         self._credentials = way.signer.get_auth_instance
         self._credentials_for = (way.signer.signing_name, way.signer.region_name, "v4")
-        host = _host_of(way.url)
-        agent = {name: value for name, value in way.headers.items() if name == "user-agent"}
-        signed = {name: value for name, value in way.headers.items() if name not in agent}
-        self._signer = Signer(host, way.signer.region_name, signed, service=way.signer.signing_name)
-        # Sent as they are; those that aiohttp would add by itself are among them.
-        self._headers = {
-            "Host": host,
-            **signed,
-            **agent,
-            "Accept-Encoding": "identity",
-        }
+        self._signer = Signer(
+            host_of(way.url),
+            way.signer.region_name,
+            {name: value for name, value in way.headers.items() if name != "user-agent"},
+            service=way.signer.signing_name,
+        )
         self._emitter = _emitter(client)
         self._seen = self._emitter._lookup_cache  # noqa: SLF001
         self._listened_to = False
@@ -402,7 +398,6 @@ class LeanSQS(BotoSQS):
         if credentials is None:
             raise boto.NoCredentialsError
         headers = self._signer.sign(f"AmazonSQS.{operation}", body, credentials, epoch)
-        headers.update(self._headers)
         session = self._polling if operation == "ReceiveMessage" else self._sending
         async with session.post(
             self._url,
@@ -418,7 +413,7 @@ class LeanSQS(BotoSQS):
         return _decode(got, answer_headers.get("Content-Type", ""))
 
 
-def _host_of(url: str) -> str:
+def host_of(url: str) -> str:
     """The `Host` header of a request to *url*."""
     parts = urlsplit(url)
     host = parts.hostname or ""

@@ -1,0 +1,34 @@
+"""MD5 digests as SQS calculates them, spelled out byte by byte."""
+
+from __future__ import annotations
+
+from hashlib import md5
+
+import pytest
+
+from sqs_orchestrator.sqs.checksums import md5_of_attributes, md5_of_body
+
+
+@pytest.mark.parametrize("body", ["x", "ünï€", "\U0001f600", "line\r\nline"])
+def test_digest_of_a_body_is_that_of_its_utf_8(body: str) -> None:
+    assert md5_of_body(body) == md5(body.encode()).hexdigest()
+
+
+def test_digest_of_attributes_takes_them_in_order_of_their_names() -> None:
+    attributes = {
+        "b": {"DataType": "Number.int", "StringValue": "42"},
+        "B": {"DataType": "Binary.gif", "BinaryValue": b"\x00\xff\x00"},
+        "aa": {"DataType": "String", "StringValue": "ü"},
+    }
+    told = (
+        b"\0\0\0\x01B\0\0\0\x0aBinary.gif\x02\0\0\0\x03\x00\xff\x00"
+        b"\0\0\0\x02aa\0\0\0\x06String\x01\0\0\0\x02\xc3\xbc"
+        b"\0\0\0\x01b\0\0\0\x0aNumber.int\x01\0\0\0\x0242"
+    )
+    assert md5_of_attributes(attributes) == md5(told).hexdigest()
+
+
+def test_half_a_surrogate_pair_breaks_no_digest() -> None:
+    half = "\ud83d"
+    assert md5_of_body(half)
+    assert md5_of_attributes({"a": {"DataType": "String", "StringValue": half}})
