@@ -36,6 +36,12 @@ passing reasons, in seconds. A caller's own timeout ends the waiting sooner."""
 FIRST_PATIENCE = 3.0
 """The same, in seconds, for an endpoint that has never answered."""
 
+YOUNG_PATIENCE = 2.0
+"""Seconds in which a dead-letter queue that does not exist may just be too young: SQS asks
+for one second after creating."""
+
+YOUNG_INTERVAL = 0.25
+
 DEAD_LETTER_RETENTION = 1_209_600
 """A dead-letter queue made here keeps its messages for 14 days, the most SQS has."""
 
@@ -124,9 +130,7 @@ class Connection:
         self._flights: Flights[str] = Flights(self._host)
         self._dependents: list[Dependent] = []
         self._home: str | None = None
-        self.trouble: QueueError | None = None
-        """Why the last operation on a queue failed, until one succeeds: what a caller whose
-        time runs out meanwhile should hear."""
+        self._troubles: dict[str, QueueError] = {}
 
     def __repr__(self) -> str:
         if self._port is None:
@@ -156,10 +160,12 @@ class Connection:
         await self._host.stop()
 
     async def _closing(self) -> None:
-        while self._dependents:
-            await self._dependents.pop().aclose()
-        self._port = None
-        await self._stack.aclose()
+        try:
+            while self._dependents:
+                await self._dependents.pop().aclose()
+        finally:
+            self._port = None
+            await self._stack.aclose()
 
     # ------------------------------------------------------------- for the library
 
@@ -238,7 +244,7 @@ class Connection:
         return url
 
     async def _resolve(self, name: str) -> str:
-        return await self.patiently(lambda: self.port.get_queue_url(name))
+        return await self.patiently(lambda: self.port.get_queue_url(name), about=name)
 
     async def create_queue(
         self,
@@ -280,7 +286,7 @@ class Connection:
             )
         if not 1 <= max_receive_count <= 1000:
             raise ValueError(f"max_receive_count must be 1 to 1000, not {max_receive_count}")
-        wanted = {key: _attribute_text(value) for key, value in (attributes or {}).items()}
+        wanted = {key: attribute_text(value) for key, value in (attributes or {}).items()}
         if fifo:
             wanted["FifoQueue"] = "true"
         if dead_letter_queue:
@@ -295,12 +301,23 @@ class Connection:
 
     async def _dead_letter_arn(self, name: str, *, fifo: bool) -> str:
         try:
-            url = await self.queue_url(name)
+            url = await self._resolve(name)
         except QueueNotFound:
             attributes = {"MessageRetentionPeriod": DEAD_LETTER_RETENTION}
             url = await self.create_queue(name, fifo=fifo, attributes=attributes)
-        found = await self.patiently(lambda: self.port.get_queue_attributes(url, ["QueueArn"]))
-        return found["QueueArn"]
+        young_until = asyncio.get_running_loop().time() + YOUNG_PATIENCE
+        while True:
+            try:
+                found = await self.patiently(
+                    lambda: self.port.get_queue_attributes(url, ["QueueArn"])
+                )
+            except QueueNotFound:
+                # It may have been made a moment ago, here or elsewhere.
+                if asyncio.get_running_loop().time() >= young_until:
+                    raise
+                await asyncio.sleep(YOUNG_INTERVAL)
+            else:
+                return found["QueueArn"]
 
     async def _create(self, name: str, wanted: dict[str, str], tags: dict[str, str]) -> str:
         # Looked up first, since not every server refuses a name that has other attributes.
@@ -336,21 +353,28 @@ class Connection:
         self._urls[name] = url
         return url
 
-    async def patiently(self, call: Callable[[], Awaitable[T]]) -> T:
-        """What *call* returns, tried again while it fails for passing reasons."""
+    async def patiently(self, call: Callable[[], Awaitable[T]], *, about: str = "") -> T:
+        """What *call* returns, tried again while it fails for passing reasons. Meanwhile
+        `trouble(about)` tells why."""
 
         async def noted() -> T:
             try:
-                result = await call()
+                return await call()
             except QueueError as error:
-                self.trouble = error
+                self._troubles[about] = error
                 raise
-            self.trouble = None
-            return result
 
         # An endpoint that has never answered is most likely a wrong one: say so soon.
         patience = CONTROL_PATIENCE if self.port.clock.known else FIRST_PATIENCE
-        return await retrying(noted, until=asyncio.get_running_loop().time() + patience)
+        try:
+            return await retrying(noted, until=asyncio.get_running_loop().time() + patience)
+        finally:
+            self._troubles.pop(about, None)
+
+    def trouble(self, about: str) -> QueueError | None:
+        """Why an operation still goes on that is tried `patiently`: what a caller whose time
+        runs out should hear."""
+        return self._troubles.get(about)
 
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,80}|[A-Za-z0-9_-]{1,75}\.fifo", re.ASCII)
@@ -364,7 +388,8 @@ def _check_name(name: str) -> None:
         )
 
 
-def _attribute_text(value: Any) -> str:
+def attribute_text(value: Any) -> str:
+    """The value of a queue's attribute as SQS wants it."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, Mapping):

@@ -27,10 +27,11 @@ logger = logging.getLogger(__name__)
 class Entry:
     """One thing to do, sharing a batch with others. Subclasses hear what became of it.
 
-    Exactly one of `done` and `failed` is called, unless the entry is withdrawn first.
+    Exactly one of `done` and `failed` is called, unless the entry is withdrawn or the host
+    ends first.
     """
 
-    __slots__ = ("expires", "last_error", "size", "withdrawn")
+    __slots__ = ("expires", "last_error", "maybe_done", "size", "withdrawn")
 
     def __init__(self, size: int, expires: float) -> None:
         self.size = size
@@ -40,6 +41,8 @@ class Entry:
         self.withdrawn = False
         self.last_error: QueueError | SendError | None = None
         """Why it is still not done, where it was tried and failed."""
+        self.maybe_done = False
+        """Whether SQS may have done it in one of those tries."""
 
     def done(self, result: str | None) -> None:
         """SQS did it; a send gives the message id."""
@@ -89,10 +92,6 @@ class Lanes(Generic[E]):
         """Entries that wait for their batch."""
         return sum(map(len, self._lanes.values()))
 
-    def waiting(self) -> list[E]:
-        """The entries that wait for their batch."""
-        return [entry for lane in self._lanes.values() for entry in lane.waiting()]
-
     def add(self, url: str, entry: E) -> None:
         """Let *entry* join the next batch for the queue at *url*."""
         lane = self._lanes.get(url)
@@ -137,10 +136,11 @@ class Lanes(Generic[E]):
             lane.timer.cancel()
             lane.timer = None
         now = loop.time()
-        while self._host.running and (batch := lane.next_batch(now)) is not None:
+        running = self._host.running
+        while running and (batch := lane.next_batch(now)) is not None:
             self.batches += 1
             self._host.spawn(self._carry_out, lane, batch)
-        if lane.idle:
+        if lane.idle or not running:
             if self._lanes.get(lane.url) is lane:
                 del self._lanes[lane.url]
             if self._flushed is not None and not self._lanes:
@@ -149,56 +149,76 @@ class Lanes(Generic[E]):
             lane.timer = loop.call_at(max(due, now), self._schedule, lane)
 
     async def _carry_out(self, lane: _Running[E], batch: list[E]) -> None:
-        again: list[tuple[E, int]] = []
-        loop = asyncio.get_running_loop()
+        # Empty when cancelled: the host is ending, and tells whoever still waits.
+        results: Sequence[str | Failure | QueueError | None] = ()
         try:
-            try:
-                results = await self._operation(lane.url, batch)
-            except QueueError as error:
-                for entry in batch:
-                    if not error.transient:
-                        self._settle(entry, error)
-                    elif self._may_try_again(entry, error, loop.time()):
-                        again.append((entry, entry.size))
-                if error.transient:
-                    lane.pause(loop.time() + lane.backoff.next())
-            else:
-                for entry, result in zip(batch, results, strict=True):
-                    if not isinstance(result, Failure):
-                        if not entry.withdrawn:
-                            entry.done(result)
-                        continue
-                    failure = SendError(
-                        f"SQS refused an entry of a batch: {result.code}: {result.message}",
-                        queue=lane.url,
-                        code=result.code,
-                    )
-                    if result.sender_fault:
-                        self._settle(entry, failure)
-                    elif self._may_try_again(entry, failure, loop.time()):
-                        again.append((entry, entry.size))
-                # What failed alone rides along with the next batch, where there is one.
-                if len(again) == len(batch):
-                    lane.pause(loop.time() + lane.backoff.next())
-                else:
-                    lane.backoff.reset()
+            results = await self._operation(lane.url, batch)
+        except QueueError as error:
+            results = [error] * len(batch)
+        except Exception as error:
+            logger.exception("a batch for %s failed in a way that it should not", lane.url)
+            results = [
+                QueueError(
+                    f"a batch for {lane.url} failed: {error!r}", queue=lane.url, maybe_done=True
+                )
+            ] * len(batch)
         finally:
-            # Also when cancelled: the host is ending, and what is put back is never sent.
             lane.batch_ended()
-            if again:
-                lane.put_back(again, loop.time())
+            self._settle(lane, batch, results)
             self._schedule(lane)
 
-    def _may_try_again(self, entry: E, error: QueueError | SendError, now: float) -> bool:
-        entry.last_error = error
-        if entry.withdrawn:
-            return False
-        if now >= entry.expires:
-            self._settle(entry, error)
-            return False
-        return True
+    def _settle(
+        self,
+        lane: _Running[E],
+        batch: list[E],
+        results: Sequence[str | Failure | QueueError | None],
+    ) -> None:
+        """Tell each entry what became of it, or let it go again."""
+        now = asyncio.get_running_loop().time()
+        again: list[tuple[E, int]] = []
+        passing = 0
+        for entry, result in zip(batch, results, strict=False):
+            error: QueueError | SendError
+            if isinstance(result, QueueError):
+                error, may_pass, maybe_done = result, result.transient, result.maybe_done
+            elif isinstance(result, Failure):
+                error = _refusal(result, lane.url)
+                may_pass, maybe_done = not result.sender_fault, False
+            else:
+                self._tell(entry, result)
+                continue
+            passing += may_pass
+            entry.last_error = error
+            entry.maybe_done |= maybe_done
+            if may_pass and not entry.withdrawn and now < entry.expires:
+                again.append((entry, entry.size))
+            else:
+                self._tell(entry, error)
+        if passing < len(batch):
+            # What failed alone rides along with the next batch.
+            lane.resume()
+            lane.backoff.reset()
+        elif not lane.paused(now):
+            # Batches that were under way together count as one failure, not as many.
+            lane.pause(now + lane.backoff.next())
+        lane.put_back(again, now)
 
     @staticmethod
-    def _settle(entry: E, error: QueueError | SendError) -> None:
-        if not entry.withdrawn:
-            entry.failed(error)
+    def _tell(entry: E, outcome: str | QueueError | SendError | None) -> None:
+        if entry.withdrawn:
+            return
+        try:
+            if isinstance(outcome, (QueueError, SendError)):
+                entry.failed(outcome)
+            else:
+                entry.done(outcome)
+        except Exception:  # it must not keep the others of its batch from hearing
+            logger.exception("an entry of a batch failed to take its result")
+
+
+def _refusal(failure: Failure, url: str) -> SendError:
+    return SendError(
+        f"SQS refused an entry of a batch: {failure.code}: {failure.message}",
+        queue=url,
+        code=failure.code,
+    )

@@ -5,6 +5,9 @@ reply queue's table of waiters and joins the next batch of its queue's lane. Wha
 it first - the reply, an error of the lane, the loss of the reply queue, its timer, leaving
 the publisher - resolves the one future that the caller awaits; then it is taken out of
 table and lane. No task is spent on a request, and nothing is left of one that has ended.
+
+The first request to a queue has to wait before that: until its URL is known, and a reply
+queue made. Those waits are shared with others (`Flights`), so one who gives up disturbs none.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from typing import Any, Self, TypeVar, overload
 
 import anyio
 
-from .codecs import Codec, CodecError, JSONCodec
+from .codecs import Codec, CodecError, JSONCodec, encode
 from .connection import Connection
 from .core import wire
 from .core.addresses import DEFAULT_PREFIXES, Refused, check_reply_address
@@ -40,7 +43,7 @@ from .message import Reply
 from .outgoing import Outgoing, send_lanes
 from .reply_queue import Live, ReplyQueue, Waiter
 from .responder import Responder
-from .sqs.port import NO_ATTRIBUTES, Attributes, Received
+from .sqs.port import NO_ATTRIBUTES, Attributes, AttributeValue, Received
 from .tasks import Host
 
 T = TypeVar("T")
@@ -117,18 +120,26 @@ class Publisher:
         self._replies = reply_queue or ReplyQueue(sqs)
         self._host = Host("sqs_orchestrator publisher", self._closing)
         self._requests: set[_Request] = set()
+        self._sends: set[_Send] = set()
+        self._unfinished: set[anyio.CancelScope] = set()
+        self._finished = asyncio.Event()
         self._counts = dict.fromkeys(_COUNTERS, 0)
 
     def __repr__(self) -> str:
         return f"<Publisher {len(self._requests)} pending, replies to {self._replies!r}>"
 
     async def __aenter__(self) -> Self:
-        if self._own_reply_queue:
-            await self._replies.__aenter__()
-        port = self._sqs.adopt(self)
+        port = self._sqs.port
         await self._host.start()
         self._lanes: Lanes[Outgoing] = send_lanes(self._host, port)
         self._responder = Responder(self._lanes)
+        try:
+            if self._own_reply_queue:
+                await self._replies.__aenter__()
+            self._sqs.adopt(self)
+        except BaseException:
+            await self.aclose()
+            raise
         return self
 
     async def __aexit__(
@@ -150,11 +161,15 @@ class Publisher:
         for request in list(self._requests):
             request.lose(ReplyQueueClosed, "the publisher was closed while it waited")
         with anyio.move_on_after(FLUSH_PATIENCE):
+            while self._unfinished:
+                self._finished.clear()
+                await self._finished.wait()
             await self._lanes.flush()
             await self._responder.flush()
-        for send in list(self._lanes.waiting()):
-            if isinstance(send, _Send):
-                send.expire("the publisher was closed")
+        for scope in list(self._unfinished):
+            scope.cancel()
+        for send in list(self._sends):
+            send.expire("the publisher was closed")
         if self._own_reply_queue:
             await self._replies.aclose()
 
@@ -172,11 +187,12 @@ class Publisher:
 
     def statistics(self) -> PublisherStatistics:
         """A snapshot of the counters."""
+        counts = self._counts
         return PublisherStatistics(
-            **self._counts,
-            pending=len(self._requests),
+            **counts,
+            pending=counts["requests"] - sum(counts[outcome] for outcome in _OUTCOMES),
             unsent=len(self._lanes) if self._host.running else 0,
-            batches=self._lanes.batches if self._host.running else 0,
+            batches=self._lanes.batches if self._host.entered else 0,
         )
 
     # -------------------------------------------------------------------- one-way
@@ -220,19 +236,22 @@ class Publisher:
             RuntimeError: If the publisher is not open.
         """
         self._check_open()
-        with _naming(queue):
+        try:
             delay_seconds = wire.check_delay(delay)
-            text, content_type = self._codec.encode(body)
+            _check_fifo(queue, delay_seconds, group_id, deduplication_id)
+            text, content_type = encode(self._codec, body)
             whole = wire.one_way_attributes(message_type, content_type)
             if attributes:
                 whole.update(wire.to_attributes(attributes))
             size = _check(text, whole)
-            _check_fifo(queue, delay_seconds, group_id, deduplication_id)
+        except SendError as error:
+            error.queue = queue
+            raise
         loop = asyncio.get_running_loop()
         expires = loop.time() + self._default_timeout
         url = self._sqs.known_url(queue)
         if url is None:
-            url = await self._before(expires, self._sqs.queue_url(queue), queue)
+            url = await self._resolved(queue, self._sqs.queue_url(queue), expires)
         entry = _Send(
             self,
             queue,
@@ -245,7 +264,12 @@ class Publisher:
             group_id=group_id,
             deduplication_id=deduplication_id,
         )
-        return await entry.sent(loop)
+        entry.begin(loop)
+        try:
+            return await entry.future
+        finally:
+            entry.end()
+            del entry  # its future may hold the exception that holds this frame
 
     # -------------------------------------------------------------------- two-way
 
@@ -325,59 +349,89 @@ class Publisher:
         self._check_open()
         if timeout is None:
             timeout = self._default_timeout
-        else:
-            _check_timeout("timeout", timeout)
+        elif math.isnan(timeout):
+            raise ValueError("timeout is not a number")
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
-        with _naming(queue):
-            text, content_type = self._codec.encode(body)
-            whole = wire.to_attributes(attributes) if attributes else {}
-            size = _check(text, whole)
+        counts = self._counts
+        counts["requests"] += 1
+        try:
             _check_fifo(queue, 0, group_id, deduplication_id)
-        url, live = self._sqs.known_url(queue), self._replies.current
-        if url is None or live is None:
-            # The request queue first: a wrong name should not cost a reply queue.
-            url = await self._before(deadline, self._sqs.queue_url(queue), queue, timeout)
-            live = await self._before(deadline, self._replies.live(), queue, timeout)
+            url, live = self._sqs.known_url(queue), self._replies.current
+            if url is None or live is None or timeout <= 0:
+                # What SQS would refuse should cost neither a call nor a reply queue; then the
+                # request queue first, since neither should a wrong name.
+                self._compose(_SOME_URL, body, attributes, message_type, timeout)
+                if timeout <= 0:
+                    raise _not_sent(queue, timeout)
+                url = await self._before(
+                    deadline, timeout, queue, self._sqs.queue_url(queue), queue
+                )
+                live = await self._before(
+                    deadline, timeout, queue, self._replies.live(), self._replies.prefix
+                )
+            request = _Request(
+                self,
+                queue,
+                url,
+                live,
+                *self._compose(live.url, body, attributes, message_type, timeout),
+                timeout=timeout,
+                deadline=deadline,
+                group_id=group_id,
+                deduplication_id=deduplication_id,
+            )
+            request.begin(loop)
+            try:
+                reply = await request.future
+            finally:
+                request.end()
+                correlation_id = request.correlation_id
+                del request  # its future may hold the exception that holds this frame
+            result = (
+                reply if returns is None else self._decoded(reply, returns, queue, correlation_id)
+            )
+        except BaseException as error:
+            counts[_outcome(error)] += 1
+            if isinstance(error, SendError):
+                error.queue = queue
+            raise
+        counts["replies"] += 1
+        return result
+
+    def _compose(
+        self,
+        reply_queue_url: str,
+        body: Any,
+        attributes: Mapping[str, Any] | None,
+        message_type: str | None,
+        timeout: float,
+    ) -> tuple[str, str, dict[str, AttributeValue], int]:
+        """Correlation id, body, attributes and size of a request that SQS would take."""
+        text, content_type = encode(self._codec, body)
         correlation_id = wire.new_correlation_id()
-        own = wire.request_attributes(
-            reply_queue_url=live.url,
+        whole = wire.request_attributes(
+            reply_queue_url=reply_queue_url,
             correlation_id=correlation_id,
             message_type=message_type,
             content_type=content_type,
             legacy=self._replies.legacy,
         )
-        whole.update(own)
-        size += wire.message_bytes("", own) + wire.TIME_TO_LIVE_BYTES
-        with _naming(queue):
-            wire.check_count(whole, time_to_live=timeout != math.inf)
-            wire.check_size(size, queue)
-        if deduplication_id is None and url.endswith(".fifo"):
-            deduplication_id = correlation_id
-        request = _Request(
-            self,
-            queue,
-            url,
-            correlation_id,
-            text,
-            whole,
-            size=size,
-            timeout=timeout,
-            deadline=deadline,
-            group_id=group_id,
-            deduplication_id=deduplication_id,
-        )
-        reply = await request.answered(loop, live)
-        if returns is None:
-            return reply
+        if attributes:
+            whole.update(wire.to_attributes(attributes))
+        size = _check(text, whole, time_to_live=timeout != math.inf)
+        return correlation_id, text, whole, size
+
+    def _decoded(self, reply: Reply, type_: type[T], queue: str, correlation_id: str) -> T:
         try:
-            return self._codec.decode(reply.body, returns, reply.content_type)
+            value: T = self._codec.decode(reply.body, type_, reply.content_type)
         except CodecError as error:
             raise RequestError(
-                f"the reply from {queue!r} is no {returns!r}: {error}",
+                f"the reply from {queue!r} is no {type_!r}: {error}",
                 queue=queue,
                 correlation_id=correlation_id,
             ) from error
+        return value
 
     async def reply(self, reply_to: wire.ReplyTo | str, body: Any) -> None:
         """Answer a request later, from any process; returns once SQS has the reply.
@@ -406,19 +460,21 @@ class Publisher:
         expires = loop.time() + self._default_timeout
         prefixes = (*DEFAULT_PREFIXES, self._replies.prefix)
         try:
-            to = wire.ReplyTo.parse(reply_to) if isinstance(reply_to, str) else reply_to
+            to = reply_to if isinstance(reply_to, wire.ReplyTo) else wire.ReplyTo.parse(reply_to)
             # Against itself first, so that no call goes out for what cannot be an address.
             check_reply_address(to, to.queue_url, region=None, prefixes=prefixes)
             name = wire.queue_name_of(to.queue_url)
-            home = await self._before(expires, self._sqs.home_url(name), to.queue_url)
+            text, content_type = encode(self._codec, body)
+            attributes = wire.reply_attributes(to, content_type=content_type)
+            _check(text, attributes)
+            home = await self._resolved(name, self._sqs.home_url(name), expires)
             region = self._sqs.port.region
             url = check_reply_address(to, home, region=region, prefixes=prefixes)
         except (ValueError, Refused) as error:
             raise InvalidMessage(f"not a reply address to answer at: {error}") from error
-        text, content_type = self._codec.encode(body)
-        attributes = wire.reply_attributes(to, content_type=content_type)
-        with _naming(url):
-            _check(text, attributes)
+        except SendError as error:
+            error.queue = str(reply_to)
+            raise
         future: asyncio.Future[None] = loop.create_future()
 
         def settled(error: QueueError | SendError | None) -> None:
@@ -428,16 +484,16 @@ class Publisher:
                 self._counts["late_replies"] += 1
                 future.set_result(None)
             else:
-                future.set_exception(error)
+                future.set_exception(_own(error, url))
 
         answer = self._responder.post(url, text, attributes, expires=expires, settled=settled)
-        with anyio.move_on_at(expires):
+        with self._flushable(expires):
             try:
                 return await future
             finally:
-                if not future.done() or future.cancelled():
+                if future.cancelled():
                     self._responder.withdraw(answer)
-        raise _unconfirmed(answer, url, f"not within {self._default_timeout} s", left=True)
+        raise _unconfirmed(answer, url, self._out_of_time(), left=True)
 
     # ------------------------------------------------------------------- internals
 
@@ -446,81 +502,115 @@ class Publisher:
             raise RuntimeError("the publisher is not open; use it inside 'async with Publisher(…)'")
 
     async def _before(
-        self, deadline: float, work: Awaitable[T], queue: str, timeout: float | None = None
+        self, deadline: float, timeout: float, queue: str, work: Awaitable[T], about: str
     ) -> T:
-        """What *work* gives, or an error at *deadline* that says what it hung on."""
-        with anyio.move_on_at(deadline):
+        """What *work* gives, or why a request cannot wait for it any longer."""
+        with self._host.until_stop(deadline):
             return await work
-        trouble = self._sqs.trouble
+        raise self._unready(timeout, queue, about)
+
+    def _unready(self, timeout: float, queue: str, about: str) -> Exception:
+        if self._host.stopping:
+            return ReplyQueueClosed(
+                f"the request to {queue!r} was not sent: the publisher was closed", queue=queue
+            )
+        trouble = self._sqs.trouble(about)
+        return _not_sent(queue, timeout) if trouble is None else again(trouble)
+
+    async def _resolved(self, queue: str, work: Awaitable[str], expires: float) -> str:
+        """What *work* gives, the URL of *queue*, for a one-way message."""
+        with self._flushable(expires):
+            return await work
+        raise self._unresolved(queue)
+
+    def _unresolved(self, queue: str) -> Exception:
+        trouble = self._sqs.trouble(queue)
         if trouble is not None:
-            raise again(trouble) from trouble
-        if timeout is None:
-            raise SendError(f"SQS did not answer within {self._default_timeout} s", queue=queue)
-        self._counts["timeouts"] += 1
-        raise ReplyTimeout(
-            f"SQS did not answer within {timeout} s; the request to {queue!r} was not sent",
-            queue=queue,
-            timeout=timeout,
-            confirmed=False,
-        )
+            return again(trouble)
+        why = self._out_of_time()
+        return SendError(f"the message to {queue!r} was not sent: {why}", queue=queue)
+
+    @contextmanager
+    def _flushable(self, expires: float) -> Iterator[None]:
+        """A scope for a wait to which leaving the publisher gives time to end."""
+        with anyio.CancelScope(deadline=expires) as scope:
+            self._unfinished.add(scope)
+            try:
+                yield
+            finally:
+                self._unfinished.discard(scope)
+                self._finished.set()
+
+    def _out_of_time(self) -> str:
+        if self._host.stopping:
+            return "the publisher was closed"
+        return f"SQS did not answer within {self._default_timeout} s"
 
 
-_COUNTERS = (
-    "sent",
-    "requests",
-    "replies",
-    "remote_errors",
-    "timeouts",
-    "failures",
-    "cancelled",
-    "late_replies",
-)
+_OUTCOMES = ("replies", "remote_errors", "timeouts", "failures", "cancelled")
+
+_COUNTERS = ("sent", "late_replies", "requests", *_OUTCOMES)
+
+_SOME_URL = f"https://sqs.eu-central-1.amazonaws.com/123456789012/{'-' * 80}"
+"""Stands for the URL of a reply queue that does not exist yet."""
+
+
+def _outcome(error: BaseException) -> str:
+    """Under what a request that ended with *error* is counted."""
+    if isinstance(error, ReplyTimeout):
+        return "timeouts"
+    if isinstance(error, RemoteError):
+        return "remote_errors"
+    return "failures" if isinstance(error, Exception) else "cancelled"
 
 
 class _Send(Outgoing):
-    """A one-way message, and who awaits SQS's answer to it."""
+    """A one-way message in a lane, and who awaits SQS's answer to it."""
 
-    __slots__ = ("_future", "_publisher", "_queue", "_url")
+    __slots__ = ("_publisher", "_queue", "_timer", "_url", "future")
+
+    future: asyncio.Future[str]
 
     def __init__(self, publisher: Publisher, queue: str, url: str, *rest: Any, **more: Any) -> None:
         super().__init__(*rest, **more)
         self._publisher = publisher
         self._queue = queue
         self._url = url
+        self._timer: asyncio.TimerHandle | None = None
 
-    async def sent(self, loop: asyncio.AbstractEventLoop) -> str:
-        """Join the lane; the message id once SQS has the message."""
-        lanes = self._publisher._lanes  # noqa: SLF001 - one module
-        self._future: asyncio.Future[str] = loop.create_future()
-        timer = None
+    def begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Join the lane; `future` gets the message id once SQS has the message."""
+        self.future = loop.create_future()
         if self.expires != math.inf:
-            timer = loop.call_at(self.expires, self.expire, "in time")
-        lanes.add(self._url, self)
-        try:
-            return await self._future
-        finally:
-            if timer is not None:
-                timer.cancel()
-            if self._future.cancelled():
-                lanes.withdraw(self._url, self)
+            self._timer = loop.call_at(self.expires, self.expire, "in time")
+        self._publisher._sends.add(self)  # noqa: SLF001 - one module
+        self._publisher._lanes.add(self._url, self)  # noqa: SLF001
+
+    def end(self) -> None:
+        """The caller has its answer, or was cancelled: leave nothing behind."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._publisher._sends.discard(self)  # noqa: SLF001
+        if self.future.cancelled():
+            self._publisher._lanes.withdraw(self._url, self)  # noqa: SLF001
 
     def expire(self, why: str) -> None:
         """End the wait: SQS has not confirmed the message."""
-        if self._future.done():
+        if self.future.done():
             return
         left = not self._publisher._lanes.withdraw(self._url, self)  # noqa: SLF001
-        self._future.set_exception(_unconfirmed(self, self._queue, why, left))
+        self.future.set_exception(_unconfirmed(self, self._queue, why, left=left))
 
     def done(self, result: str | None) -> None:
-        if not self._future.done():
+        if not self.future.done():
             self._publisher._counts["sent"] += 1  # noqa: SLF001
-            self._future.set_result(result or "")
+            self.future.set_result(result or "")
 
     def failed(self, error: QueueError | SendError) -> None:
         if isinstance(error, QueueNotFound):
             self._publisher._sqs.forget_url(self._queue)  # noqa: SLF001
-        if not self._future.done():
-            self._future.set_exception(_own(error, self._queue))
+        if not self.future.done():
+            self.future.set_exception(_own(error, self._queue))
 
 
 class _Request(Outgoing, Waiter):
@@ -528,30 +618,36 @@ class _Request(Outgoing, Waiter):
 
     __slots__ = (
         "_confirmed",
-        "_future",
         "_live",
         "_publisher",
         "_queue",
         "_timeout",
+        "_timer",
         "_url",
         "correlation_id",
+        "future",
     )
+
+    future: asyncio.Future[Reply]
 
     def __init__(
         self,
         publisher: Publisher,
         queue: str,
         url: str,
+        live: Live,
         correlation_id: str,
         body: str,
         attributes: Attributes,
-        *,
         size: int,
+        *,
         timeout: float,
         deadline: float,
         group_id: str | None,
         deduplication_id: str | None,
     ) -> None:
+        if deduplication_id is None and url.endswith(".fifo"):
+            deduplication_id = correlation_id
         super().__init__(
             body,
             attributes,
@@ -565,31 +661,28 @@ class _Request(Outgoing, Waiter):
         self._publisher = publisher
         self._queue = queue
         self._url = url
+        self._live = live
         self._timeout = timeout
+        self._timer: asyncio.TimerHandle | None = None
         self._confirmed = False
 
-    async def answered(self, loop: asyncio.AbstractEventLoop, live: Live) -> Reply:
-        """Register, join the lane, and await whatever ends the request first."""
-        publisher = self._publisher
-        self._future: asyncio.Future[Reply] = loop.create_future()
-        timer = None
+    def begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Register and join the lane; `future` gets whatever ends the request first."""
+        self.future = loop.create_future()
         if self.deadline != math.inf:
-            timer = loop.call_at(self.deadline, self._time_out)
-        publisher._counts["requests"] += 1  # noqa: SLF001 - one module
-        publisher._requests.add(self)  # noqa: SLF001
-        live.register(self)
-        publisher._lanes.add(self._url, self)  # noqa: SLF001
-        try:
-            return await self._future
-        finally:
-            if timer is not None:
-                timer.cancel()
-            publisher._requests.discard(self)  # noqa: SLF001
-            live.forget(self)
-            if not self._confirmed:
-                publisher._lanes.withdraw(self._url, self)  # noqa: SLF001
-            if self._future.cancelled():
-                publisher._counts["cancelled"] += 1  # noqa: SLF001
+            self._timer = loop.call_at(self.deadline, self._time_out)
+        self._publisher._requests.add(self)  # noqa: SLF001 - one module
+        self._live.register(self)
+        self._publisher._lanes.add(self._url, self)  # noqa: SLF001
+
+    def end(self) -> None:
+        """It has ended, however that was: leave nothing behind."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._publisher._requests.discard(self)  # noqa: SLF001
+        self._live.forget(self)
+        if not self._confirmed:
+            self._publisher._lanes.withdraw(self._url, self)  # noqa: SLF001
 
     # What its lane says.
 
@@ -601,16 +694,15 @@ class _Request(Outgoing, Waiter):
     def failed(self, error: QueueError | SendError) -> None:
         if isinstance(error, QueueNotFound):
             self._publisher._sqs.forget_url(self._queue)  # noqa: SLF001
-        self._end("failures", _own(error, self._queue))
+        self._fail(_own(error, self._queue))
 
     # What its reply queue says.
 
     def resolve(self, head: wire.ReplyHead, received: Received) -> bool:
-        if self._future.done():
+        if self.future.done():
             return True
         if head.error_code is None:
-            self._publisher._counts["replies"] += 1  # noqa: SLF001
-            self._future.set_result(Reply.received(received, head))
+            self.future.set_result(Reply.received(received, head))
             return True
         code, kind, message, details = wire.parse_error(received.body, head.error_code)
         error = RemoteError(
@@ -621,7 +713,7 @@ class _Request(Outgoing, Waiter):
             queue=self._queue,
             correlation_id=self.correlation_id,
         )
-        self._end("remote_errors", error)
+        self._fail(error)
         return True
 
     def lose(self, kind: type[ReplyQueueLost | ReplyQueueClosed], why: str) -> None:
@@ -630,28 +722,35 @@ class _Request(Outgoing, Waiter):
             queue=self._queue,
             correlation_id=self.correlation_id,
         )
-        self._end("failures", error)
+        self._fail(error)
 
     def fail(self, error: QueueError) -> None:
-        self._end("failures", again(error))
+        self._fail(again(error))
 
     # What the clock says.
 
     def _time_out(self) -> None:
-        if self._future.done():
+        if self.future.done():
             return
-        if not self._confirmed and self.last_error is not None:
-            # It was tried, and what went wrong says more than that time is up.
-            self._end("failures", _own(self.last_error, self._queue))
-            return
+        trouble: QueueError | SendError | None
         if self._confirmed:
             why = (
                 "SQS has the request. Either no worker took it in time, or the worker is"
                 " slower than the timeout, or it may not answer: its log says so where it"
                 " refuses the reply address (reply_queue_prefixes, reply_accounts, region)"
             )
+            trouble = self._live.trouble
+            if trouble is not None:
+                why = f"SQS has the request, but the reply queue cannot be read: {trouble}"
         else:
             why = "SQS had not confirmed the request by then"
+            trouble = self.last_error
+            if trouble is not None:
+                if _is_answer(trouble):
+                    # It was tried, and SQS's own words say more than that time is up.
+                    self._fail(_own(trouble, self._queue))
+                    return
+                why = f"{why}: {trouble}"
         error = ReplyTimeout(
             f"no reply from {self._queue!r} within {self._timeout} s: {why}",
             queue=self._queue,
@@ -659,21 +758,57 @@ class _Request(Outgoing, Waiter):
             timeout=self._timeout,
             confirmed=self._confirmed,
         )
-        self._end("timeouts", error)
+        error.__cause__ = trouble
+        self._fail(error)
 
-    def _end(self, counter: str, error: Exception) -> None:
-        if not self._future.done():
-            self._publisher._counts[counter] += 1  # noqa: SLF001
-            self._future.set_exception(error)
+    def _fail(self, error: Exception) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
 
 
-def _unconfirmed(entry: Outgoing, queue: str, why: str, left: bool) -> QueueError | SendError:
-    """The error for a message that SQS has not confirmed."""
-    if entry.last_error is not None:
-        return _own(entry.last_error, queue)
-    return SendError(
-        f"SQS has not confirmed the message to {queue!r}: {why}", queue=queue, maybe_sent=left
+def _not_sent(queue: str, timeout: float) -> ReplyTimeout:
+    return ReplyTimeout(
+        f"the request to {queue!r} was not sent within {timeout} s",
+        queue=queue,
+        timeout=timeout,
+        confirmed=False,
     )
+
+
+def _unconfirmed(entry: Outgoing, queue: str, why: str, *, left: bool) -> QueueError | SendError:
+    """The error for a message that SQS has not confirmed; *left* where its last try may have
+    reached SQS."""
+    error = entry.last_error
+    if error is not None and _is_answer(error):
+        return _own(error, queue)
+    unconfirmed = SendError(
+        f"SQS has not confirmed the message to {queue!r}: {error or why}",
+        queue=queue,
+        code=error.code if error is not None else None,
+        maybe_sent=left or entry.maybe_done,
+    )
+    unconfirmed.__cause__ = error
+    return unconfirmed
+
+
+_SERVICE_FAULTS = frozenset(
+    {
+        "InternalError",
+        "InternalFailure",
+        "InternalServerError",
+        "ServiceUnavailable",
+        "ServiceUnavailableException",
+    }
+)
+
+
+def _is_answer(error: QueueError | SendError) -> bool:
+    """Whether *error* says for sure how SQS stands to a message, or that it cannot be reached:
+    not that its answer got lost."""
+    if isinstance(error, SendError) or not error.maybe_done:
+        return True
+    code = error.code or ""
+    return code in _SERVICE_FAULTS or code.isdecimal()
 
 
 def _own(error: QueueError | SendError, queue: str) -> QueueError | SendError:
@@ -683,21 +818,13 @@ def _own(error: QueueError | SendError, queue: str) -> QueueError | SendError:
     return own
 
 
-@contextmanager
-def _naming(queue: str) -> Iterator[None]:
-    """Refusals of a message name the queue that it was for."""
-    try:
-        yield
-    except SendError as error:
-        error.queue = queue
-        raise
-
-
-def _check(body: str, attributes: Attributes) -> int:
-    """The size of a message, whose own parts SQS would take."""
+def _check(body: str, attributes: Attributes, *, time_to_live: bool = False) -> int:
+    """The size of a message that SQS would take, *time_to_live* yet to come."""
     wire.check_body(body)
-    wire.check_count(attributes)
+    wire.check_count(attributes, time_to_live=time_to_live)
     size = wire.message_bytes(body, attributes)
+    if time_to_live:
+        size += wire.TIME_TO_LIVE_BYTES
     wire.check_size(size)
     return size
 

@@ -15,27 +15,29 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
 import anyio
 
-from .connection import Connection
+from .connection import Connection, attribute_text
 from .core import wire
 from .core.backoff import Backoff
 from .core.limits import BATCH_ENTRIES, MIN_RETENTION, RETENTION, WAIT_TIME
 from .core.polling import Receivers
+from .core.ring import Pacer
 from .errors import QueueError, QueueNotFound, ReplyQueueClosed, ReplyQueueLost
+from .heartbeat import Heartbeat
 from .outgoing import Deletion, delete_lanes
 from .retry import retrying
 from .sqs.port import SQS, Received
+from .sweeper import Sweeper
 from .tasks import Flights, Host
 
 logger = logging.getLogger(__name__)
-
-DEFAULT_PREFIX = "sqs_orchestrator_reply_"
 
 VISIBILITY_TIMEOUT = 5
 """Seconds. Longer than any delete lingers, so that no reply is received twice; short, since
@@ -47,8 +49,19 @@ DELETE_LINGER = 1.5
 YOUNG = 10.0
 """Seconds in which "does not exist" means "not yet": SQS asks for one after creating."""
 
+YOUNG_INTERVAL = 0.25
+
+YOUNG_AT_CLOSING = 2.0
+"""The same when it is to be deleted: nobody should wait long for a queue that is gone."""
+
+CREATION_PATIENCE = 5.0
+"""Seconds for which leaving waits for a queue that is just being created, to delete it."""
+
 CLOSE_PATIENCE = 5.0
-"""Seconds for which deleting the queue is tried again when leaving."""
+"""Seconds for which deleting the queue is tried when leaving."""
+
+READ_MARGIN = 2.0
+"""Seconds by which a long poll ends before the client's read timeout."""
 
 
 class Waiter:
@@ -84,6 +97,11 @@ class ReplyQueueStatistics:
         created: Queues created: more than one where queues were lost.
         lost: Queues that vanished.
         consecutive_failures: Receives that have failed since the last that did not.
+        heartbeats: Heartbeats written to the queue's tags, that of its creation apart.
+        heartbeat_failures: Heartbeats that failed.
+        swept: Abandoned queues of others that were deleted.
+        sweep_failures: Sweeps that failed, for want of a permission among others.
+        fleet: How many queues share the prefix, as the last sweep saw it; 1 before.
     """
 
     url: str | None
@@ -94,22 +112,48 @@ class ReplyQueueStatistics:
     created: int
     lost: int
     consecutive_failures: int
+    heartbeats: int
+    heartbeat_failures: int
+    swept: int
+    sweep_failures: int
+    fleet: int
 
 
 class Live:
     """One queue of SQS under one name, from its creation to its loss, and its waiters."""
 
-    __slots__ = ("_wake", "born", "heartbeat", "receivers", "sweeper", "url", "waiters")
+    __slots__ = (
+        "_over",
+        "_wake",
+        "born",
+        "heartbeat",
+        "receivers",
+        "scopes",
+        "sweeper",
+        "trouble",
+        "url",
+        "waiters",
+    )
 
     def __init__(self, url: str, born: float, wake: Callable[[Live], None]) -> None:
         self.url = url
         self.born = born
         self.waiters: dict[str, Waiter] = {}
         self.receivers = Receivers()
+        self.heartbeat: Heartbeat | None = None
+        self.sweeper: Sweeper | None = None
+        self.scopes: list[anyio.CancelScope] = []
+        self.trouble: QueueError | None = None
+        """Why the last receive failed, if it did."""
+        self._over: tuple[type[ReplyQueueLost | ReplyQueueClosed], str] | None = None
         self._wake = wake
 
     def register(self, waiter: Waiter) -> None:
         """Wait for the replies to *waiter*; a receive is in flight from now on."""
+        if self._over is not None:
+            # It ended between its creation and now.
+            waiter.lose(*self._over)
+            return
         self.waiters[waiter.correlation_id] = waiter
         if not self.receivers.in_flight:
             self._wake(self)
@@ -117,6 +161,33 @@ class Live:
     def forget(self, waiter: Waiter) -> None:
         """Wait for them no more."""
         self.waiters.pop(waiter.correlation_id, None)
+
+    def end(self, kind: type[ReplyQueueLost | ReplyQueueClosed], why: str) -> None:
+        """Fail those who wait, and whoever still comes."""
+        self._over = kind, why
+        for waiter in self._emptied():
+            waiter.lose(kind, why)
+
+    def fail(self, error: QueueError) -> None:
+        """Fail those who wait, but not whoever comes later."""
+        for waiter in self._emptied():
+            waiter.fail(error)
+
+    def _emptied(self) -> list[Waiter]:
+        waiters = list(self.waiters.values())
+        self.waiters.clear()
+        return waiters
+
+    def counts(self) -> Counter[str]:
+        """What heartbeat and sweeper have done for it."""
+        counts: Counter[str] = Counter()
+        if self.heartbeat is not None:
+            counts["heartbeats"] = self.heartbeat.beats
+            counts["heartbeat_failures"] = self.heartbeat.failures
+        if self.sweeper is not None:
+            counts["swept"] = self.sweeper.deleted
+            counts["sweep_failures"] = self.sweeper.failures
+        return counts
 
 
 class ReplyQueue:
@@ -150,7 +221,7 @@ class ReplyQueue:
         self,
         sqs: Connection,
         *,
-        prefix: str = DEFAULT_PREFIX,
+        prefix: str = wire.DEFAULT_PREFIX,
         heartbeat_interval: float = 60.0,
         idle_retention: float = 300.0,
         message_retention: float = 300.0,
@@ -174,6 +245,12 @@ class ReplyQueue:
             )
         if sweep_interval is not None and not 0 < sweep_interval < math.inf:
             raise ValueError(f"sweep_interval must be positive or None, not {sweep_interval}")
+        self._wait_time = int(min(WAIT_TIME, sqs.read_timeout - READ_MARGIN))
+        if self._wait_time < 1:
+            raise ValueError(
+                f"a read timeout of {sqs.read_timeout} s is too short for long polls: pass"
+                " connect(config=AioConfig(read_timeout=…)) more than 20 s"
+            )
         self._sqs = sqs
         self.prefix = prefix
         self.legacy = legacy
@@ -188,17 +265,26 @@ class ReplyQueue:
         self._creation: Flights[Live] = Flights(self._host)
         self._replies = self._unmatched = self._receives = self._created = self._lost = 0
         self._consecutive_failures = 0
-        self._unconfirmed: str | None = None
+        self._unconfirmed: set[str] = set()
+        self._pacer = Pacer(heartbeat_interval, idle_retention, sweep_interval)
+        self._past: Counter[str] = Counter()
         self._backoff = Backoff()
+        self._retry_at = -math.inf
 
     def __repr__(self) -> str:
         where = self._live.url if self._live else f"{self.prefix}…, not created"
         return f"<ReplyQueue {where}>"
 
     async def __aenter__(self) -> Self:
-        self._port: SQS = self._sqs.adopt(self)
+        port = self._sqs.port
         await self._host.start()
-        self._deletes = delete_lanes(self._host, self._port, linger=DELETE_LINGER)
+        self._port: SQS = port
+        self._deletes = delete_lanes(self._host, port, linger=DELETE_LINGER)
+        try:
+            self._sqs.adopt(self)
+        except BaseException:
+            await self.aclose()
+            raise
         return self
 
     async def __aexit__(
@@ -212,7 +298,8 @@ class ReplyQueue:
     async def aclose(self) -> None:
         """Fail what waits, delete the queue; the same as leaving `async with`.
 
-        Takes up to 5 s where SQS does not answer. Cancelling it does not cut it short.
+        Takes up to 5 s where SQS does not answer, and 5 s more for a queue that is just being
+        created. Cancelling it does not cut it short.
         """
         try:
             await self._host.stop()
@@ -232,12 +319,15 @@ class ReplyQueue:
         Raises:
             AccessDenied: If `sqs:CreateQueue` or `sqs:TagQueue` is not allowed.
             QueueError: If SQS cannot be reached for 30 s, or refuses.
+            ReplyQueueClosed: If it was closed meanwhile.
+            RuntimeError: If it is not open.
         """
         await self.live()
 
     def statistics(self) -> ReplyQueueStatistics:
         """A snapshot of the counters."""
         live = self._live
+        care = self._past + live.counts() if live is not None else self._past
         return ReplyQueueStatistics(
             url=self.url,
             pending=len(live.waiters) if live else 0,
@@ -247,6 +337,11 @@ class ReplyQueue:
             created=self._created,
             lost=self._lost,
             consecutive_failures=self._consecutive_failures,
+            heartbeats=care["heartbeats"],
+            heartbeat_failures=care["heartbeat_failures"],
+            swept=care["swept"],
+            sweep_failures=care["sweep_failures"],
+            fleet=self._pacer.fleet or 1,
         )
 
     # ------------------------------------------------------------ for the publishers
@@ -262,7 +357,13 @@ class ReplyQueue:
             return self._live
         if not self._host.running or self._host.stopping:
             raise RuntimeError("the reply queue is not open; use it inside 'async with'")
-        return await self._creation.run("", self._create)
+        with self._host.until_stop():
+            return await self._creation.run("", self._create)
+        raise ReplyQueueClosed("the reply queue was closed while it was being created")
+
+    def trouble(self) -> QueueError | None:
+        """Why the queue is still not created."""
+        return self._sqs.trouble(self.prefix)
 
     # ---------------------------------------------------------------------- its life
 
@@ -272,36 +373,66 @@ class ReplyQueue:
         if not port.clock.known:
             # Any response shows SQS's time, and the very first tags must have it: by a clock
             # of this machine that is slow, the queue would look abandoned at birth.
-            await self._sqs.patiently(lambda: _glance(port, name))
-        now = port.clock.now()
-        tags = {
-            **self._tags,
-            **wire.reply_queue_tags(
-                now=now,
-                retention=self._idle_retention,
-                sweeping=self._sweep_interval is not None,
-                legacy=self.legacy,
-            ),
-        }
+            await self._sqs.patiently(lambda: _glance(port, name), about=self.prefix)
         attributes = {
             "MessageRetentionPeriod": str(round(self._message_retention)),
             "VisibilityTimeout": str(VISIBILITY_TIMEOUT),
-            **{key: str(value) for key, value in self._attributes.items()},
+            **{key: attribute_text(value) for key, value in self._attributes.items()},
         }
-        self._unconfirmed = name
-        url = await self._sqs.patiently(lambda: port.create_queue(name, attributes, tags))
-        self._unconfirmed = None
+
+        maybe = False
+
+        async def create() -> str:
+            # Anew for each try: a heartbeat must not be old when the queue begins.
+            tags = wire.reply_queue_tags(
+                now=port.clock.now(),
+                retention=self._idle_retention,
+                sweeping=self._sweep_interval is not None,
+                legacy=self.legacy,
+            )
+            self._unconfirmed.add(name)
+            try:
+                return await port.create_queue(name, attributes, {**self._tags, **tags})
+            except QueueError as error:
+                nonlocal maybe
+                maybe |= error.maybe_done
+                if not maybe:
+                    self._unconfirmed.discard(name)
+                raise
+
+        url = await self._sqs.patiently(create, about=self.prefix)
+        self._unconfirmed.discard(name)
         self._sqs.at_home(url)
         live = Live(url, asyncio.get_running_loop().time(), self._refill)
         self._created += 1
         self._live = live
         logger.info("created the reply queue %s", url)
-        self._host.spawn(self._care, live, name="heartbeat and sweeper")
+        self._care(live)
         return live
 
-    async def _care(self, live: Live) -> None:
-        """Heartbeat and sweeper, for as long as the queue lives."""
-        raise NotImplementedError
+    def _care(self, live: Live) -> None:
+        """Start heartbeat and sweeper of a new queue; they end with it."""
+        live.heartbeat = Heartbeat(
+            self._port,
+            live.url,
+            pacer=self._pacer,
+            legacy=self.legacy,
+            lost=lambda: self._lose(live),
+        )
+        self._host.spawn(self._while_live, live, live.heartbeat.run)
+        if self._sweep_interval is not None:
+            live.sweeper = Sweeper(
+                self._port,
+                self.prefix,
+                live.url,
+                pacer=self._pacer,
+            )
+            self._host.spawn(self._while_live, live, live.sweeper.run)
+
+    async def _while_live(self, live: Live, run: Callable[[], Awaitable[None]]) -> None:
+        with anyio.CancelScope() as scope:
+            live.scopes.append(scope)
+            await run()
 
     def _lose(self, live: Live) -> None:
         """The queue is gone: those who wait on it hear of it now, the next makes a new one."""
@@ -315,37 +446,59 @@ class ReplyQueue:
             live.url,
             len(live.waiters),
         )
-        for waiter in list(live.waiters.values()):
-            waiter.lose(ReplyQueueLost, "the reply queue was deleted; try again")
-        live.waiters.clear()
+        self._end(live, ReplyQueueLost, "the reply queue was deleted; try again")
+
+    def _end(self, live: Live, kind: type[ReplyQueueLost | ReplyQueueClosed], why: str) -> None:
+        """Nobody waits on the queue or cares for it any more; its counts go into ours."""
+        live.end(kind, why)
+        for scope in live.scopes:
+            scope.cancel()
+        self._past.update(live.counts())
 
     async def _closing(self) -> None:
-        until = asyncio.get_running_loop().time() + CLOSE_PATIENCE
-        with anyio.move_on_at(until):
+        live = self._retire()
+        # A queue that is just being created must not be left behind.
+        with anyio.move_on_after(CREATION_PATIENCE):
             try:
-                # A queue that is just being created must not be left behind.
                 await self._creation.landed("")
-            except QueueError as error:
+            except Exception as error:
                 logger.debug("no reply queue was created: %s", error)
-            live, self._live = self._live, None
+        live = self._retire() or live
+        until = asyncio.get_running_loop().time() + CLOSE_PATIENCE
+        with anyio.move_on_at(until) as scope:
             if live is not None:
-                for waiter in list(live.waiters.values()):
-                    waiter.lose(ReplyQueueClosed, "its reply queue was closed")
+                await self._delete(live.url, until, young_until=live.born + YOUNG_AT_CLOSING)
+            for name in sorted(self._unconfirmed):
+                await self._delete(name, until)
+        if scope.cancelled_caught:
+            logger.warning("the reply queue was not deleted in time, and is left to the sweepers")
+
+    def _retire(self) -> Live | None:
+        """Take no more requests for the queue that there is."""
+        live, self._live = self._live, None
+        if live is not None:
+            self._end(live, ReplyQueueClosed, "its reply queue was closed")
+        return live
+
+    async def _delete(self, queue: str, until: float, young_until: float = -math.inf) -> None:
+        loop = asyncio.get_running_loop()
+
+        async def delete() -> None:
+            url = queue if "/" in queue else await self._port.get_queue_url(queue)
+            await self._port.delete_queue(url)
+
+        while True:
             try:
-                await retrying(lambda: self._delete(live), until=until)
+                await retrying(delete, until=until)
             except QueueNotFound:
-                pass
+                if loop.time() < young_until:
+                    await asyncio.sleep(YOUNG_INTERVAL)
+                    continue
             except QueueError as error:
                 logger.warning(
                     "the reply queue was not deleted, and is left to the sweepers: %s", error
                 )
-
-    async def _delete(self, live: Live | None) -> None:
-        if live is not None:
-            await self._port.delete_queue(live.url)
-        elif self._unconfirmed is not None:
-            # SQS never said whether it made this one.
-            await self._port.delete_queue(await self._port.get_queue_url(self._unconfirmed))
+            return
 
     # ----------------------------------------------------------------------- replies
 
@@ -365,12 +518,18 @@ class ReplyQueue:
         self._receives += 1
         try:
             messages = await self._port.receive(
-                live.url, max_messages=BATCH_ENTRIES, wait_time=round(WAIT_TIME)
+                live.url, max_messages=BATCH_ENTRIES, wait_time=self._wait_time
             )
         except QueueError as error:
-            live.receivers.failed()
+            # Counted as in flight during its pause, so that no other starts meanwhile.
             await self._receive_failed(live, error)
+            live.receivers.failed()
+        except Exception as error:
+            logger.exception("a receive failed in a way that it should not")
+            live.fail(QueueError(f"the reply queue cannot be read: {error!r}", queue=live.url))
+            live.receivers.failed()
         else:
+            live.trouble = None
             self._consecutive_failures = 0
             self._backoff.reset()
             live.receivers.ended(BATCH_ENTRIES, len(messages))
@@ -380,33 +539,35 @@ class ReplyQueue:
 
     async def _receive_failed(self, live: Live, error: QueueError) -> None:
         self._consecutive_failures += 1
-        loop = asyncio.get_running_loop()
-        young = isinstance(error, QueueNotFound) and loop.time() < live.born + YOUNG
+        live.trouble = error
+        now = asyncio.get_running_loop().time()
+        young = isinstance(error, QueueNotFound) and now < live.born + YOUNG
         if error.transient or young:
-            # Held for the pause, so that no other receive starts meanwhile.
-            live.receivers.started()
-            await asyncio.sleep(self._backoff.next())
-            live.receivers.failed()
+            # Receives that were in flight together count as one failure, not as many.
+            if now >= self._retry_at:
+                self._retry_at = now + self._backoff.next()
+            await asyncio.sleep(self._retry_at - now)
         elif isinstance(error, QueueNotFound):
             self._lose(live)
         else:
             # It will not heal by itself, so whoever waits should know at once. The next
             # request tries again.
             logger.error("the reply queue cannot be read: %s", error)
-            for waiter in list(live.waiters.values()):
-                waiter.fail(error)
-            live.waiters.clear()
+            live.fail(error)
 
     def _dispatch(self, live: Live, received: Received) -> None:
-        head = wire.parse_reply(received.attributes)
-        waiter = live.waiters.get(head.correlation_id) if head.correlation_id else None
-        if waiter is None:
-            self._unmatched += 1
-            logger.debug("deleted a reply that nobody waits for: %s", received.message_id)
-        else:
-            self._replies += 1
-            if waiter.resolve(head, received):
-                live.forget(waiter)
+        try:
+            head = wire.parse_reply(received.attributes)
+            waiter = live.waiters.get(head.correlation_id) if head.correlation_id else None
+            if waiter is None:
+                self._unmatched += 1
+                logger.debug("deleted a reply that nobody waits for: %s", received.message_id)
+            else:
+                self._replies += 1
+                if waiter.resolve(head, received):
+                    live.forget(waiter)
+        except Exception:  # whatever somebody sends us, the others' replies come after it
+            logger.exception("a reply could not be taken")
         self._deletes.add(live.url, Deletion(received.receipt_handle))
 
 

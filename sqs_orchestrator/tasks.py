@@ -12,13 +12,18 @@ task that leaves cannot reach it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+import logging
+import math
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
 import anyio
 from anyio.abc import TaskGroup
 
 from .errors import SQSOrchestratorError, again
+
+logger = logging.getLogger(__name__)
 
 
 class Host:
@@ -36,6 +41,8 @@ class Host:
         self._group: TaskGroup | None = None
         self._task: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
+        self._entered = False
+        self._guests: set[anyio.CancelScope] = set()
 
     async def start(self) -> None:
         """Start the host task; returns once tasks can be spawned."""
@@ -43,7 +50,14 @@ class Host:
             raise RuntimeError(f"{self.name} was entered before; make a new one")
         started = asyncio.Event()
         self._task = asyncio.create_task(self._run(started), name=self.name)
-        await started.wait()
+        try:
+            await started.wait()
+        except BaseException:
+            # Nobody got to use it, so there is nothing to close.
+            self._task.cancel()
+            await finished(self._task)
+            raise
+        self._entered = True
 
     def spawn(
         self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any, name: str | None = None
@@ -53,6 +67,11 @@ class Host:
         if self._group is None:
             raise RuntimeError(f"{self.name} is not running; use it inside 'async with'")
         self._group.start_soon(function, *args, name=name)
+
+    @property
+    def entered(self) -> bool:
+        """Whether it has ever run."""
+        return self._entered
 
     @property
     def running(self) -> bool:
@@ -65,6 +84,11 @@ class Host:
         return self._stop.is_set()
 
     @property
+    def cancelled(self) -> bool:
+        """Whether it is being cancelled from outside, as `asyncio.run` does at its end."""
+        return self._task is not None and self._task.cancelling() > 0
+
+    @property
     def ended(self) -> bool:
         """Whether it has run and is over."""
         return self._task is not None and self._task.done()
@@ -72,6 +96,8 @@ class Host:
     def request_stop(self) -> None:
         """Ask the host to stop, and do not wait."""
         self._stop.set()
+        for scope in self._guests:
+            scope.cancel()
 
     async def stop(self) -> None:
         """Ask the host to stop, and wait until it has.
@@ -79,7 +105,7 @@ class Host:
         Cancelling the caller does not cut the wait short, since closing is bounded; the
         cancellation is raised afterwards.
         """
-        self._stop.set()
+        self.request_stop()
         if self._task is not None:
             await finished(self._task)
 
@@ -93,6 +119,17 @@ class Host:
         with anyio.move_on_after(seconds):
             await self._stop.wait()
 
+    @contextmanager
+    def until_stop(self, deadline: float = math.inf) -> Iterator[None]:
+        """A scope, for any task, that is cancelled when the host is asked to stop, and at loop
+        time *deadline*. Whoever leaves it without a result tells these two apart."""
+        with anyio.CancelScope(deadline=deadline) as scope:
+            self._guests.add(scope)
+            try:
+                yield
+            finally:
+                self._guests.discard(scope)
+
     async def _run(self, started: asyncio.Event) -> None:
         try:
             async with anyio.create_task_group() as group:
@@ -101,15 +138,17 @@ class Host:
                 try:
                     await self._stop.wait()
                 finally:
-                    self._stop.set()
-                    with anyio.CancelScope(shield=True):
-                        await self._closing()
+                    self.request_stop()
+                    if self._entered:
+                        with anyio.CancelScope(shield=True):
+                            await self._closing()
                     self._group = None
                     group.cancel_scope.cancel()
         except BaseExceptionGroup as group_error:
             # Kept, not raised: nobody awaits this task but `finished`, and a background
             # failure must not cancel the body of the caller's `async with`.
             self.failure = sole(group_error)
+            logger.error("%s failed and has closed", self.name, exc_info=self.failure)
         finally:
             self._group = None
 

@@ -9,6 +9,9 @@ the fuller they get.
 A *patient* lane always lingers: for deletes, since nobody waits for them. An *ordered* lane
 (FIFO queues) has one batch in flight, so that an entry that failed goes again before the
 later ones of its group.
+
+After a failure a lane pauses, and then one batch at a time finds out whether it works again:
+a full lane must not greet a service that is down with sixteen calls after each pause.
 """
 
 from __future__ import annotations
@@ -38,7 +41,15 @@ class Policy:
 class Lane(Generic[T]):
     """The entries of one operation on one queue that wait for their batch."""
 
-    __slots__ = ("_bytes", "_in_flight", "_paused_until", "_waiting", "flushing", "policy")
+    __slots__ = (
+        "_bytes",
+        "_in_flight",
+        "_paused_until",
+        "_troubled",
+        "_waiting",
+        "flushing",
+        "policy",
+    )
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
@@ -49,6 +60,7 @@ class Lane(Generic[T]):
         self._bytes = 0
         self._in_flight = 0
         self._paused_until = float("-inf")
+        self._troubled = False
 
     def __repr__(self) -> str:
         return f"<Lane {len(self._waiting)} waiting, {self._in_flight} in flight>"
@@ -85,9 +97,18 @@ class Lane(Generic[T]):
             self._waiting.move_to_end(entry, last=False)
             self._bytes += size
 
+    def paused(self, now: float) -> bool:
+        """Whether nothing is sent because of a failure a moment ago."""
+        return now < self._paused_until
+
     def pause(self, until: float) -> None:
-        """Send nothing before *until*."""
-        self._paused_until = max(self._paused_until, until)
+        """It does not work: send nothing before *until*, then one batch at a time."""
+        self._paused_until = until
+        self._troubled = True
+
+    def resume(self) -> None:
+        """It works (again)."""
+        self._troubled = False
 
     def batch_ended(self) -> None:
         """A batch that `next_batch` gave has come back."""
@@ -115,7 +136,8 @@ class Lane(Generic[T]):
     def due(self) -> float | None:
         """When `next_batch` will have one, if nothing else happens; `None` where first
         something must: an entry, or the end of a batch in flight."""
-        if not self._waiting or self._in_flight >= self.policy.most_in_flight:
+        most_in_flight = 1 if self._troubled else self.policy.most_in_flight
+        if not self._waiting or self._in_flight >= most_in_flight:
             return None
         full = len(self._waiting) >= self.policy.max_entries or self._bytes >= self.policy.max_bytes
         if full or self.flushing or not (self._in_flight or self.policy.patient):
