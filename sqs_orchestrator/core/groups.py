@@ -45,11 +45,6 @@ class Ask(NamedTuple):
     """Seconds."""
 
 
-class _Suspect(NamedTuple):
-    returns: float
-    """When SQS hands it out again, at the earliest."""
-
-
 class Groups(Generic[T]):
     """The lanes of the groups that are held, and the suspects. Times are the loop's."""
 
@@ -58,7 +53,8 @@ class Groups(Generic[T]):
     def __init__(self) -> None:
         # A lane exists while one of its messages runs; in it wait those after it.
         self._lanes: dict[str, deque[T]] = {}
-        self._suspects: dict[str, _Suspect] = {}
+        # By when SQS hands them out again, at the earliest.
+        self._suspects: dict[str, float] = {}
         self.waiting = 0
         """Messages that wait for others of their group."""
 
@@ -97,7 +93,7 @@ class Groups(Generic[T]):
         self.waiting -= len(rest)
         if rest or known:
             returns = max(returns, widest)
-        self._suspects[group] = _Suspect(returns)
+        self._suspects[group] = returns
         if len(self._suspects) > MOST_SUSPECTS:
             del self._suspects[next(iter(self._suspects))]
         return rest, returns
@@ -114,14 +110,14 @@ class Groups(Generic[T]):
     def ask(self, now: float, wait: float) -> Ask:
         """What a receive from *now* on may ask for, that would wait for *wait* seconds."""
         widest = SHORT_WAIT if self.waiting else wait
-        for group, suspect in list(self._suspects.items()):
+        for group, returns in list(self._suspects.items()):
             if group in self._lanes:
                 widest = min(widest, SHORT_WAIT)
                 continue
-            if suspect.returns + SUSPICION <= now:
+            if returns + SUSPICION <= now:
                 del self._suspects[group]
                 continue
-            away = math.floor(suspect.returns - now - MARGIN)
+            away = math.floor(returns - now - MARGIN)
             if away < SHORT_WAIT:
                 return Ask(1, wait)
             widest = min(widest, away)

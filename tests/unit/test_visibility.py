@@ -1,0 +1,104 @@
+"""Which held messages are extended, and when: a worker's messages over hours."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sqs_orchestrator.core.visibility import COMPANY, Keeper
+
+
+def test_message_is_extended_half_way_through() -> None:
+    keeper: Keeper[str] = Keeper(30, 3600)
+    keeper.hold("a", 100)
+    assert keeper.next_at() == 115
+    assert keeper.to_extend(114) == []
+    assert keeper.to_extend(115) == ["a"]
+    assert keeper.to_extend(115) == []
+    assert keeper.next_at() == 130
+
+
+def test_message_let_go_is_extended_no_more() -> None:
+    keeper: Keeper[str] = Keeper(30, 3600)
+    keeper.hold("a", 0)
+    keeper.let_go("a")
+    keeper.let_go("a")
+    assert keeper.to_extend(15) == []
+    assert keeper.next_at() is None
+    assert len(keeper) == 0
+
+
+def test_messages_due_soon_keep_each_other_company() -> None:
+    keeper: Keeper[str] = Keeper(30, 3600)
+    keeper.hold("a", 0)
+    keeper.hold("b", 30 * COMPANY)
+    keeper.hold("c", 30 * COMPANY + 0.1)
+    assert keeper.to_extend(14.9) == []
+    assert keeper.to_extend(15) == ["a", "b"]
+    assert keeper.next_at() == 15 + 30 * COMPANY + 0.1
+
+
+def test_message_held_for_too_long_is_given_once_and_extended_no_more() -> None:
+    keeper: Keeper[str] = Keeper(30, 100)
+    keeper.hold("a", 0)
+    for now in (15, 30, 45, 60, 75, 90):
+        assert keeper.overdue(now) == []
+        assert keeper.to_extend(now) == ["a"]
+    assert keeper.next_at() == 100
+    assert keeper.overdue(99.9) == []
+    assert keeper.overdue(100) == ["a"]
+    assert keeper.overdue(100) == []
+    assert keeper.to_extend(105) == []
+    assert keeper.next_at() is None
+
+
+def test_message_tells_until_when_it_is_hidden() -> None:
+    keeper: Keeper[str] = Keeper(30, 3600)
+    keeper.hold("a", 100)
+    assert keeper.hidden_until("a", 110) == 130
+    keeper.to_extend(115)
+    assert keeper.hidden_until("a", 120) == 145
+    keeper.let_go("a")
+    assert keeper.hidden_until("a", 121) == 121
+
+
+@given(
+    st.integers(1, 600),
+    st.integers(1, 4000),
+    st.lists(st.tuples(st.floats(0, 50), st.booleans()), min_size=1, max_size=40),
+)
+def test_what_is_held_never_becomes_visible(
+    timeout: int, max_extension: int, steps: list[tuple[float, bool]]
+) -> None:
+    """Until `max_extension`, and with each call at least a third of the timeout too early."""
+    keeper: Keeper[int] = Keeper(timeout, max_extension)
+    now = 0.0
+    since: dict[int, float] = {}
+    hidden: dict[int, float] = {}
+
+    def tend_until(end: float) -> None:
+        nonlocal now
+        while (at := keeper.next_at()) is not None and at <= end:
+            assert at >= now
+            now = at
+            for item in keeper.overdue(now):
+                assert now >= since.pop(item) + max_extension
+                del hidden[item]
+            for item in keeper.to_extend(now):
+                assert now <= hidden[item] - timeout / 3
+                hidden[item] = now + timeout
+        now = end
+        assert all(until > now for until in hidden.values())
+        assert all(begun + max_extension > now for begun in since.values())
+
+    for number, (pause, release) in enumerate(steps):
+        tend_until(now + pause)
+        keeper.hold(number, now)
+        since[number], hidden[number] = now, now + timeout
+        if release and hidden:
+            first = next(iter(hidden))
+            keeper.let_go(first)
+            del since[first], hidden[first]
+        assert len(keeper) == len(since)
+    tend_until(now + 2 * max_extension)
+    assert not since
