@@ -14,6 +14,7 @@ import json
 import socket
 import time
 from collections.abc import Mapping
+from http.client import responses
 from typing import Any, Final
 
 import aiohttp
@@ -184,10 +185,10 @@ def error_of(
             maybe_done=True,
             **facts,
         )
-    if isinstance(exc, RuntimeError):
+    if isinstance(exc, RuntimeError) and not isinstance(exc, RecursionError):
         return exc
     # Left are KeyError, TypeError and their like, out of a parser that met what it does not
-    # expect.
+    # expect; RecursionError where that is too deep for it.
     return unreadable(operation, queue, f"{type(exc).__name__}: {exc}", type(exc).__name__)
 
 
@@ -359,8 +360,10 @@ def refusal_of(
     text = body.decode("utf-8", "replace")
     try:
         told = json.loads(text)
-    except ValueError:
-        told = {"message": text[:500]}
+    except (ValueError, RecursionError):
+        # Of a page, only what its status means is worth reading.
+        page = text.lstrip().startswith("<")
+        told = {"message": responses.get(status) if page else text[:500]}
     if not isinstance(told, dict):
         told = {}
     said = str(told.get("message") or told.get("Message") or "")

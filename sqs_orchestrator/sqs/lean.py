@@ -461,7 +461,7 @@ def _decode(body: bytes, content_type: str) -> dict[str, Any]:
     else:
         try:
             answer = json.loads(body.decode())
-        except ValueError as exc:
+        except (ValueError, RecursionError) as exc:
             raise _NotJSON(f"it is not JSON: {exc}") from exc
         if not isinstance(answer, dict):
             raise _NotJSON("it is no JSON object")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hashlib import md5
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ def test_digest_of_a_body_is_that_of_its_utf_8(body: str) -> None:
 
 
 def test_digest_of_attributes_takes_them_in_order_of_their_names() -> None:
-    attributes = {
+    attributes: dict[str, dict[str, Any]] = {
         "b": {"DataType": "Number.int", "StringValue": "42"},
         "B": {"DataType": "Binary.gif", "BinaryValue": b"\x00\xff\x00"},
         "aa": {"DataType": "String", "StringValue": "ü"},
