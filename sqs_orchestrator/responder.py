@@ -46,20 +46,9 @@ class Responder:
         *,
         expires: float,
         settled: Settled,
-        group_id: str | None = None,
-        deduplication_id: str | None = None,
     ) -> Answer:
         """Send a reply to the queue at *url*, trying until loop time *expires*."""
-        answer = Answer(
-            self,
-            url,
-            body,
-            attributes,
-            expires=expires,
-            settled=settled,
-            group_id=group_id,
-            deduplication_id=deduplication_id,
-        )
+        answer = Answer(self, url, body, attributes, expires=expires, settled=settled)
         self._answers.add(answer)
         self._empty.clear()
         self._lanes.add(url, answer)
@@ -103,16 +92,9 @@ class Answer(Outgoing):
         *,
         expires: float,
         settled: Settled,
-        group_id: str | None,
-        deduplication_id: str | None,
     ) -> None:
         super().__init__(
-            body,
-            attributes,
-            size=wire.message_bytes(body, attributes),
-            expires=expires,
-            group_id=group_id,
-            deduplication_id=deduplication_id,
+            body, attributes, size=wire.message_bytes(body, attributes), expires=expires
         )
         self.url = url
         self.settled = settled
@@ -134,8 +116,10 @@ class Answer(Outgoing):
         now = loop.time()
         if self._give_up is None:
             self._give_up = min(now + YOUNG_QUEUE_PATIENCE, self.expires)
-        if now + RETRY_INTERVAL <= self._give_up and not self._moved:
-            loop.call_later(RETRY_INTERVAL, self._responder.resend, self)
+        if now < self._give_up and not self._moved:
+            # The last time when the patience ends, not before.
+            at = min(now + RETRY_INTERVAL, self._give_up)
+            loop.call_at(at, self._responder.resend, self)
             return True
         if self._moved or now >= self.expires:
             return False

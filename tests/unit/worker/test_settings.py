@@ -1,0 +1,131 @@
+"""What a poller may be told, and how it says no."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from sqs_orchestrator import Message, Poller
+from sqs_orchestrator.connection import Connection
+from sqs_orchestrator.testing import connect
+from sqs_orchestrator.worker.settings import checked_settings
+
+GOOD: dict[str, Any] = {
+    "concurrency": 10,
+    "visibility_timeout": 30.0,
+    "max_extension": 3600.0,
+    "wait_time": 20.0,
+    "drain_timeout": 25.0,
+    "reply_queue_prefixes": ("reply_",),
+    "reply_accounts": (),
+    "expose_errors": False,
+    "read_timeout": 60.0,
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("concurrency", 0),
+        ("concurrency", -1),
+        ("concurrency", 1.5),
+        ("concurrency", math.inf),
+        ("visibility_timeout", 0),
+        ("visibility_timeout", 43_201),
+        ("visibility_timeout", math.nan),
+        ("max_extension", 0),
+        ("max_extension", 43_171),
+        ("max_extension", math.inf),
+        ("max_extension", math.nan),
+        ("wait_time", -1),
+        ("wait_time", 20.5),
+        ("wait_time", math.nan),
+        ("drain_timeout", 0),
+        ("drain_timeout", math.nan),
+        ("reply_queue_prefixes", "reply_"),
+        ("reply_queue_prefixes", ("",)),
+        ("reply_accounts", "123456789012"),
+        ("reply_accounts", (123456789012,)),
+        ("reply_accounts", ("arn:aws:iam::1",)),
+    ],
+)
+def test_wrong_setting_is_refused_by_its_name(name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=name):
+        checked_settings(**{**GOOD, name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("concurrency", 1),
+        ("visibility_timeout", 1),
+        ("max_extension", 0.5),
+        ("max_extension", 43_170),
+        ("wait_time", 0),
+        ("drain_timeout", 0.1),
+        ("drain_timeout", math.inf),
+        ("reply_queue_prefixes", None),
+        ("reply_queue_prefixes", []),
+        ("reply_accounts", {"012345678901"}),
+    ],
+)
+def test_ends_of_ranges_are_taken(name: str, value: Any) -> None:
+    checked_settings(**{**GOOD, name: value})
+
+
+def test_sqs_gets_whole_seconds_never_fewer() -> None:
+    settings = checked_settings(**{**GOOD, "visibility_timeout": 1.2, "wait_time": 0.1})
+    assert settings.visibility_timeout == 2
+    assert settings.wait_time == 1
+
+
+@pytest.mark.parametrize("read_timeout", [20, 19.5, 5])
+def test_read_timeout_must_be_longer_than_a_long_poll(read_timeout: float) -> None:
+    with pytest.raises(ValueError, match=r"read timeout .* longer than wait_time"):
+        checked_settings(**{**GOOD, "read_timeout": read_timeout})
+    checked_settings(**{**GOOD, "read_timeout": read_timeout, "wait_time": 4})
+
+
+# ------------------------------------------------------------------ handlers
+
+
+async def handle(message: Message) -> None: ...
+
+
+@pytest.fixture
+def sqs() -> Connection:
+    return connect()
+
+
+def test_handler_may_be_passed_or_registered(sqs: Connection) -> None:
+    poller = Poller(sqs, "orders", handle)
+    with pytest.raises(ValueError, match="already"):
+        poller.handler(handle)
+    assert poller.handler("route")(handle) is handle
+    with pytest.raises(ValueError, match="already"):
+        poller.handler("route")(handle)
+    assert Poller(sqs, "orders").handler(handle) is handle
+
+
+def test_handler_that_is_none_is_refused(sqs: Connection) -> None:
+    def plain(message: Message) -> None: ...
+
+    with pytest.raises(ValueError, match="coroutine function"):
+        Poller(sqs, "orders", plain)
+
+
+def test_async_generator_is_refused_until_streams_exist(sqs: Connection) -> None:
+    async def parts(message: Message) -> Any:
+        yield 1
+
+    with pytest.raises(ValueError, match="async generator"):
+        Poller(sqs, "orders", parts)
+    poller = Poller(sqs, "orders")
+    for register in (poller.handler, poller.handler("route")):
+        with pytest.raises(ValueError, match="async generator"):
+            register(parts)
+    # Nothing of it stays.
+    poller.handler(handle)
+    poller.handler("route")(handle)
