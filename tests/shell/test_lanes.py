@@ -1,0 +1,516 @@
+"""`Lanes`: entries in, batch calls out, each entry told what became of it."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+
+from sqs_orchestrator.core.batching import Policy
+from sqs_orchestrator.errors import AccessDenied, QueueError, SendError, Throttled
+from sqs_orchestrator.lanes import Entry, Lanes
+from sqs_orchestrator.sqs.port import Failure
+from sqs_orchestrator.tasks import Host
+from sqs_orchestrator.testing import VirtualTimeLoop
+
+STANDARD = Policy(linger=0.02)
+PATIENT = Policy(linger=1.5, patient=True)
+ORDERED = Policy(linger=0.02, most_in_flight=1)
+
+BUSY = Throttled("slow down", code="RequestThrottled", transient=True)
+LOST = QueueError("broke off", code="ConnectionClosedError", transient=True, maybe_done=True)
+DENIED = AccessDenied("no", code="AccessDenied")
+THEIR_FAULT = Failure("InternalError", "sorry", sender_fault=False)
+OUR_FAULT = Failure("InvalidParameterValue", "what is this", sender_fault=True)
+
+Outcome = str | None | QueueError | SendError
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+class Item(Entry):
+    """An entry that keeps what it hears."""
+
+    __slots__ = ("name", "outcomes")
+
+    def __init__(self, name: str, *, size: int = 100, expires: float = math.inf) -> None:
+        super().__init__(size, expires)
+        self.name = name
+        self.outcomes: list[Outcome] = []
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def done(self, result: str | None) -> None:
+        self.outcomes.append(result)
+
+    def failed(self, error: QueueError | SendError) -> None:
+        self.outcomes.append(error)
+
+
+class Server:
+    """Takes a second for each batch; `answer` says what to answer."""
+
+    def __init__(self) -> None:
+        self.batches: list[tuple[float, str, str]] = []
+        self.answer: Callable[[Sequence[Item]], Sequence[str | Failure | None]] = lambda batch: [
+            f"id of {item}" for item in batch
+        ]
+        self.in_flight = self.most_in_flight = 0
+        self.seconds = 1.0
+
+    async def __call__(self, url: str, batch: Sequence[Item]) -> Sequence[str | Failure | None]:
+        self.batches.append((now(), url, "".join(item.name for item in batch)))
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        try:
+            await asyncio.sleep(self.seconds)
+            return self.answer(batch)
+        finally:
+            self.in_flight -= 1
+
+    @property
+    def sent(self) -> list[str]:
+        return [batch for _, _, batch in self.batches]
+
+    def fails(self, error: QueueError, times: float = math.inf) -> None:
+        """Let the next *times* batches end with *error*."""
+        left = times
+        well = self.answer
+
+        def answer(batch: Sequence[Item]) -> Sequence[str | Failure | None]:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                return well(batch)
+            raise error
+
+        self.answer = answer
+
+    def refuses(self, name: str, failure: Failure, times: float = math.inf) -> None:
+        """Let the entry *name* fail *times* times."""
+        left = times
+        well = self.answer
+
+        def answer(batch: Sequence[Item]) -> Sequence[str | Failure | None]:
+            nonlocal left
+            results = list(well(batch))
+            for place, item in enumerate(batch):
+                if item.name == name and left > 0:
+                    left -= 1
+                    results[place] = failure
+            return results
+
+        self.answer = answer
+
+
+def timers() -> list[asyncio.TimerHandle]:
+    scheduled: list[asyncio.TimerHandle] = vars(asyncio.get_running_loop())["_scheduled"]
+    return [timer for timer in scheduled if not timer.cancelled()]
+
+
+@pytest.fixture
+def server() -> Server:
+    return Server()
+
+
+@asynccontextmanager
+async def lanes_to(server: Server, policy: Policy = STANDARD) -> AsyncIterator[Lanes[Item]]:
+    async def closing() -> None:
+        pass
+
+    host = Host("host", closing)
+    await host.start()
+    try:
+        yield Lanes(host, server, lambda url: policy)
+    finally:
+        await host.stop()
+
+
+def items(names: str, **settings: float) -> list[Item]:
+    return [Item(name, expires=settings.get("expires", math.inf)) for name in names]
+
+
+def add(lanes: Lanes[Item], entries: Sequence[Item], url: str = "url") -> None:
+    for entry in entries:
+        lanes.add(url, entry)
+
+
+# --------------------------------------------------------------------- batching
+
+
+async def test_entries_of_one_moment_travel_together(server: Server) -> None:
+    async with lanes_to(server) as lanes:
+        entries = items("abc")
+        add(lanes, entries)
+        await asyncio.sleep(2)
+    assert server.sent == ["abc"]
+    assert [entry.outcomes for entry in entries] == [["id of a"], ["id of b"], ["id of c"]]
+
+
+async def test_lone_entry_goes_without_delay(server: Server) -> None:
+    async with lanes_to(server) as lanes:
+        await asyncio.sleep(5)
+        add(lanes, items("a"))
+        await asyncio.sleep(2)
+    assert server.batches == [(5.0, "url", "a")]
+
+
+async def test_thousand_entries_make_a_hundred_batches(server: Server) -> None:
+    async with lanes_to(server) as lanes:
+        entries = [Item(f"{number} ") for number in range(1000)]
+        add(lanes, entries)
+        await lanes.flush()
+    assert len(server.batches) == lanes.batches == 100
+    assert server.most_in_flight == STANDARD.most_in_flight
+    assert "".join(server.sent) == "".join(entry.name for entry in entries)
+    assert all(entry.outcomes == [f"id of {entry}"] for entry in entries)
+
+
+async def test_busy_lane_fills_its_batches(server: Server) -> None:
+    async with lanes_to(server, Policy(linger=10.0)) as lanes:
+        add(lanes, items("a"))
+        for name in "bcdef":
+            await asyncio.sleep(0.1)
+            add(lanes, items(name))
+        await asyncio.sleep(3)
+    assert server.batches == [(0.0, "url", "a"), (1.0, "url", "bcdef")]
+
+
+async def test_entry_lingers_no_longer_than_allowed(server: Server) -> None:
+    async with lanes_to(server) as lanes:
+        add(lanes, items("a"))
+        await asyncio.sleep(0.5)
+        add(lanes, items("b"))
+        await asyncio.sleep(3)
+    assert server.sent == ["a", "b"]
+    assert server.batches[1][0] == pytest.approx(0.52)
+
+
+async def test_patient_lane_waits_for_company(server: Server) -> None:
+    async with lanes_to(server, PATIENT) as lanes:
+        add(lanes, items("a"))
+        await asyncio.sleep(1.0)
+        add(lanes, items("b"))
+        await asyncio.sleep(5)
+    assert server.batches == [(1.5, "url", "ab")]
+
+
+async def test_queues_have_lanes_of_their_own(server: Server) -> None:
+    async with lanes_to(server) as lanes:
+        add(lanes, items("a"), "one")
+        add(lanes, items("b"), "two")
+        await asyncio.sleep(2)
+    assert server.batches == [(0.0, "one", "a"), (0.0, "two", "b")]
+
+
+async def test_idle_lanes_are_dropped(server: Server) -> None:
+    async with lanes_to(server) as lanes:
+        for number in range(100):
+            add(lanes, items("a"), f"queue {number}")
+        await asyncio.sleep(2)
+        assert not lanes._lanes
+        withdrawn = Item("b")
+        add(lanes, [withdrawn])
+        lanes.withdraw("url", withdrawn)
+        await asyncio.sleep(0.1)
+        assert not lanes._lanes
+
+
+async def test_idle_lanes_set_no_timers(server: Server) -> None:
+    async with lanes_to(server, PATIENT) as lanes:
+        add(lanes, items("a"))
+        await asyncio.sleep(10)
+        assert not timers()
+
+
+# --------------------------------------------------------------------- failures
+
+
+async def test_refused_entry_reaches_only_its_caller(server: Server) -> None:
+    server.refuses("b", OUR_FAULT)
+    async with lanes_to(server) as lanes:
+        a, b, c = entries = items("abc")
+        add(lanes, entries)
+        await asyncio.sleep(2)
+    assert server.sent == ["abc"]
+    assert a.outcomes == ["id of a"]
+    assert c.outcomes == ["id of c"]
+    [error] = b.outcomes
+    assert isinstance(error, SendError)
+    assert error.code == "InvalidParameterValue"
+    assert "what is this" in str(error)
+
+
+async def test_entry_that_failed_on_the_servers_side_goes_again(server: Server) -> None:
+    server.refuses("b", THEIR_FAULT, times=1)
+    async with lanes_to(server) as lanes:
+        entries = items("abc")
+        add(lanes, entries)
+        await asyncio.sleep(5)
+    assert server.sent == ["abc", "b"]
+    assert [entry.outcomes for entry in entries] == [["id of a"], ["id of b"], ["id of c"]]
+
+
+async def test_passing_error_is_tried_again_by_all_in_their_order(server: Server) -> None:
+    server.fails(BUSY, times=2)
+    async with lanes_to(server) as lanes:
+        entries = items("abc")
+        add(lanes, entries)
+        await asyncio.sleep(10)
+    assert server.sent == ["abc"] * 3
+    assert [entry.outcomes for entry in entries] == [["id of a"], ["id of b"], ["id of c"]]
+
+
+async def test_lasting_error_reaches_all_of_the_batch_at_once(server: Server) -> None:
+    server.fails(DENIED)
+    async with lanes_to(server) as lanes:
+        entries = items("abc")
+        add(lanes, entries)
+        await asyncio.sleep(1.5)
+        assert [entry.outcomes for entry in entries] == [[DENIED]] * 3
+        await asyncio.sleep(100)
+    assert len(server.batches) == 1
+
+
+async def test_entry_is_not_tried_past_its_time(server: Server) -> None:
+    server.fails(BUSY)
+    async with lanes_to(server) as lanes:
+        [entry] = items("a", expires=5.0)
+        add(lanes, [entry])
+        await asyncio.sleep(100)
+    [error] = entry.outcomes
+    assert error is BUSY
+    assert server.batches[-1][0] < 5.0 + 5.0
+
+
+async def test_entry_remembers_that_it_may_have_been_done(server: Server) -> None:
+    server.fails(LOST, times=1)
+    well = server.answer
+    async with lanes_to(server) as lanes:
+        [entry] = items("a")
+        add(lanes, [entry])
+        await asyncio.sleep(1.01)
+        server.fails(BUSY)
+        await asyncio.sleep(3)
+        assert entry.last_error is BUSY
+        assert entry.maybe_done
+        server.answer = well
+    assert entry.outcomes == []
+
+
+async def test_unexpected_error_reaches_the_batch_and_not_the_host(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    def stumble(batch: Sequence[Item]) -> Sequence[str]:
+        raise ZeroDivisionError("a bug")
+
+    well, server.answer = server.answer, stumble
+    async with lanes_to(server) as lanes:
+        entries = items("ab")
+        add(lanes, entries)
+        await asyncio.sleep(2)
+        for entry in entries:
+            [error] = entry.outcomes
+            assert isinstance(error, QueueError)
+            assert "a bug" in str(error)
+        assert "a bug" in caplog.text
+        server.answer = well
+        [later] = items("c")
+        add(lanes, [later])
+        await asyncio.sleep(2)
+        assert later.outcomes == ["id of c"]
+
+
+async def test_entry_that_stumbles_over_its_result_harms_no_other(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Clumsy(Item):
+        __slots__ = ()
+
+        def done(self, result: str | None) -> None:
+            raise ZeroDivisionError("a bug")
+
+    async with lanes_to(server) as lanes:
+        entries = [Clumsy("a"), Item("b")]
+        add(lanes, entries)
+        await asyncio.sleep(2)
+        assert entries[1].outcomes == ["id of b"]
+        assert not lanes._lanes
+    assert "a bug" in caplog.text
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.02])
+async def test_lane_that_only_fails_makes_few_calls(server: Server, seconds: float) -> None:
+    server.seconds = seconds
+    server.fails(BUSY)
+    async with lanes_to(server) as lanes:
+        add(lanes, [Item(f"{number} ") for number in range(1000)])
+        await asyncio.sleep(10)
+        early = len(server.batches)
+        await asyncio.sleep(100)
+    assert early <= STANDARD.most_in_flight + 20
+    assert len(server.batches) - early <= 100 * 0.5
+
+
+async def test_entry_that_only_fails_makes_few_calls(server: Server) -> None:
+    server.seconds = 0.0
+    server.refuses("a", THEIR_FAULT)
+    async with lanes_to(server) as lanes:
+        add(lanes, items("ab"))
+        await asyncio.sleep(100)
+    assert len(server.batches) <= 60
+
+
+async def test_batches_that_fail_together_pause_the_lane_once(server: Server) -> None:
+    server.fails(BUSY, times=STANDARD.most_in_flight)
+    async with lanes_to(server) as lanes:
+        entries = [Item(f"{number} ") for number in range(160)]
+        add(lanes, entries)
+        await asyncio.sleep(1.0)
+        await asyncio.sleep(2.2)
+        # A first pause of at most 0.1 s, then one batch that shows it works again.
+        assert sum(bool(entry.outcomes) for entry in entries) == 160
+    assert len(server.batches) == 2 * STANDARD.most_in_flight
+
+
+async def test_lane_in_trouble_probes_with_one_batch(server: Server) -> None:
+    server.fails(BUSY, times=STANDARD.most_in_flight)
+    async with lanes_to(server) as lanes:
+        add(lanes, [Item(f"{number} ") for number in range(160)])
+        await asyncio.sleep(1.5)
+        assert server.in_flight == 1
+        await asyncio.sleep(1.0)
+        assert server.in_flight == 15
+
+
+# ------------------------------------------------------------------------- FIFO
+
+
+async def test_ordered_lane_keeps_order_over_failures(server: Server) -> None:
+    server.fails(BUSY, times=1)
+    async with lanes_to(server, ORDERED) as lanes:
+        add(lanes, items("abc"))
+        await asyncio.sleep(0.5)
+        add(lanes, items("def"))
+        await asyncio.sleep(10)
+    assert server.most_in_flight == 1
+    assert server.sent == ["abc", "abcdef"]
+
+
+async def test_ordered_lane_tries_failed_entry_before_later_ones(server: Server) -> None:
+    server.refuses("b", THEIR_FAULT, times=2)
+    async with lanes_to(server, ORDERED) as lanes:
+        add(lanes, items("ab"))
+        await asyncio.sleep(0.5)
+        add(lanes, items("cd"))
+        await asyncio.sleep(10)
+    assert server.sent == ["ab", "bcd", "b"]
+
+
+# ------------------------------------------------------------------- withdrawing
+
+
+async def test_withdrawn_entry_does_not_travel(server: Server) -> None:
+    async with lanes_to(server) as lanes:
+        a, b = items("ab")
+        add(lanes, [a, b])
+        assert lanes.withdraw("url", a)
+        await asyncio.sleep(2)
+    assert server.sent == ["b"]
+    assert a.outcomes == []
+
+
+async def test_entry_withdrawn_in_flight_hears_nothing(server: Server) -> None:
+    async with lanes_to(server) as lanes:
+        [entry] = items("a")
+        add(lanes, [entry])
+        await asyncio.sleep(0.5)
+        assert not lanes.withdraw("url", entry)
+        await asyncio.sleep(2)
+    assert entry.outcomes == []
+
+
+@pytest.mark.parametrize("error", [BUSY, DENIED])
+async def test_entry_withdrawn_in_flight_is_not_tried_again(
+    server: Server, error: QueueError
+) -> None:
+    server.fails(error)
+    async with lanes_to(server) as lanes:
+        [entry] = items("a")
+        add(lanes, [entry])
+        await asyncio.sleep(0.5)
+        lanes.withdraw("url", entry)
+        await asyncio.sleep(100)
+        assert not lanes._lanes
+    assert len(server.batches) == 1
+    assert entry.outcomes == []
+
+
+async def test_entry_withdrawn_between_tries_is_not_tried_again(server: Server) -> None:
+    server.fails(BUSY)
+    async with lanes_to(server) as lanes:
+        [entry] = items("a")
+        add(lanes, [entry])
+        await asyncio.sleep(1.01)
+        assert lanes.withdraw("url", entry)
+        await asyncio.sleep(100)
+        assert not lanes._lanes
+    assert len(server.batches) == 1
+
+
+# ---------------------------------------------------------------- flush and end
+
+
+async def test_flush_sends_what_lingers_and_waits_for_it(server: Server) -> None:
+    async with lanes_to(server, PATIENT) as lanes:
+        [entry] = items("a")
+        add(lanes, [entry])
+        await lanes.flush()
+        assert now() == 1.0
+        assert entry.outcomes == ["id of a"]
+
+
+async def test_flush_of_nothing_returns_at_once(server: Server) -> None:
+    async with lanes_to(server) as lanes:
+        await lanes.flush()
+        assert now() == 0.0
+
+
+async def test_entry_added_while_flushing_does_not_linger(server: Server) -> None:
+    async with lanes_to(server, PATIENT) as lanes:
+        add(lanes, items("a"))
+        flushing = asyncio.create_task(lanes.flush())
+        await asyncio.sleep(0.5)
+        add(lanes, items("b"), "other")
+        await flushing
+    assert server.batches == [(0.0, "url", "a"), (0.5, "other", "b")]
+
+
+async def test_flush_waits_for_further_tries(server: Server) -> None:
+    server.fails(BUSY, times=2)
+    async with lanes_to(server) as lanes:
+        [entry] = items("a")
+        add(lanes, [entry])
+        await lanes.flush()
+        assert entry.outcomes == ["id of a"]
+
+
+async def test_lanes_of_a_host_that_ended_keep_no_timer_busy(server: Server) -> None:
+    server.fails(BUSY)
+    async with lanes_to(server) as lanes:
+        add(lanes, [Item(f"{number} ") for number in range(30)])
+        await asyncio.sleep(1.01)  # the first tries have failed, and wait for the next
+    # Not by sleeping: with a timer that is always due, time would stand still.
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualTimeLoop)
+    loop.jump(10)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not lanes._lanes
+    assert not timers()

@@ -1,0 +1,390 @@
+"""`Host` and `Flights`: who owns the background tasks, and how they end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+
+import anyio
+import pytest
+
+from sqs_orchestrator.errors import AccessDenied, QueueError
+from sqs_orchestrator.tasks import Flights, Host, finished, sole
+
+
+class Closing:
+    """A `closing` that takes its time and says whether it ran."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.seconds = seconds
+        self.begun = self.ended = 0
+
+    async def __call__(self) -> None:
+        self.begun += 1
+        await asyncio.sleep(self.seconds)
+        self.ended += 1
+
+
+async def started(closing: Callable[[], Awaitable[None]] | None = None) -> Host:
+    host = Host("host", closing or Closing())
+    await host.start()
+    return host
+
+
+# ------------------------------------------------------------------------- Host
+
+
+async def test_host_left_in_another_task_ends() -> None:
+    host = Host("host", Closing())
+    await asyncio.create_task(host.start())
+    await asyncio.create_task(host.stop())
+    assert host.ended
+    assert not host.running
+
+
+async def test_host_closes_while_its_tasks_still_run_then_cancels_them() -> None:
+    seen: list[str] = []
+
+    async def work() -> None:
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            seen.append("cancelled")
+            raise
+
+    async def closing() -> None:
+        host.spawn(work)
+        await asyncio.sleep(1)
+        seen.append("closed")
+
+    host = await started(closing)
+    host.spawn(work)
+    await host.stop()
+    assert seen == ["closed", "cancelled", "cancelled"]
+
+
+async def test_host_cannot_be_used_twice() -> None:
+    host = await started()
+    with pytest.raises(RuntimeError, match="entered before"):
+        await host.start()
+    assert host.running
+    await host.stop()
+    with pytest.raises(RuntimeError, match="entered before"):
+        await host.start()
+
+
+async def test_host_that_is_not_running_spawns_nothing() -> None:
+    host = Host("the thing", Closing())
+    with pytest.raises(RuntimeError, match="the thing is not running"):
+        host.spawn(asyncio.sleep, 0)
+    await host.start()
+    await host.stop()
+    with pytest.raises(RuntimeError, match="the thing is not running"):
+        host.spawn(asyncio.sleep, 0)
+
+
+async def test_entering_cancelled_leaves_no_host_behind() -> None:
+    closing = Closing()
+    host = Host("host", closing)
+    task = asyncio.create_task(host.start())
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert host.ended
+    assert not closing.begun, "what nobody got to use needs no closing"
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+async def test_cancelling_who_leaves_does_not_cut_closing_short(times: int) -> None:
+    closing = Closing(1.0)
+    host = await started(closing)
+    leaving = asyncio.create_task(host.stop())
+    for _ in range(times):
+        await asyncio.sleep(0.1)
+        leaving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    assert closing.ended
+    assert host.ended
+
+
+async def test_anyio_scope_does_not_cut_closing_short() -> None:
+    closing = Closing(1.0)
+    host = await started(closing)
+    with anyio.move_on_after(0.1) as scope:
+        await host.stop()
+        await anyio.sleep(10)
+    assert scope.cancelled_caught
+    assert closing.ended
+    assert asyncio.get_running_loop().time() == pytest.approx(1.0)
+
+
+async def test_timeout_of_asyncio_does_not_cut_closing_short() -> None:
+    closing = Closing(1.0)
+    host = await started(closing)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await host.stop()
+    assert closing.ended
+    task = asyncio.current_task()
+    assert task is not None
+    assert not task.cancelling()
+
+
+async def test_failed_task_closes_the_host_and_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    closing = Closing()
+    host = await started(closing)
+
+    async def fail() -> None:
+        raise ZeroDivisionError("of the background")
+
+    host.spawn(fail)
+    await host.wait()
+    assert closing.ended
+    assert isinstance(host.failure, ZeroDivisionError)
+    assert "host failed" in caplog.text
+    assert "of the background" in caplog.text
+    await host.stop()  # raises nothing
+
+
+async def test_failed_task_does_not_cancel_who_entered() -> None:
+    host = await started()
+
+    async def fail() -> None:
+        raise ZeroDivisionError
+
+    host.spawn(fail)
+    await asyncio.sleep(1)
+    await host.stop()
+
+
+async def test_pause_ends_when_the_host_is_asked_to_stop() -> None:
+    loop = asyncio.get_running_loop()
+    ended: list[float] = []
+
+    async def work() -> None:
+        await host.pause(100)
+        ended.append(loop.time())
+
+    async def closing() -> None:
+        await asyncio.sleep(1)
+
+    host = await started(closing)
+    host.spawn(work)
+    await asyncio.sleep(5)
+    await host.stop()
+    assert ended == [5]
+
+
+async def test_scope_until_stop_ends_at_once_when_asked_to_stop() -> None:
+    loop = asyncio.get_running_loop()
+    host = await started(Closing(10))
+
+    async def guest() -> float:
+        with host.until_stop():
+            await asyncio.sleep(100)
+        return loop.time()
+
+    task = asyncio.create_task(guest())
+    await asyncio.sleep(3)
+    await host.stop()
+    assert await task == 3
+
+
+async def test_scope_until_stop_ends_when_a_task_of_the_host_fails() -> None:
+    host = await started(Closing(10))
+
+    async def fail() -> None:
+        await asyncio.sleep(3)
+        raise ZeroDivisionError
+
+    host.spawn(fail)
+    with host.until_stop():
+        await asyncio.sleep(100)
+    assert asyncio.get_running_loop().time() == 3
+    await host.stop()
+
+
+async def test_scope_until_stop_ends_at_its_deadline() -> None:
+    host = await started()
+    with host.until_stop(2.0):
+        await asyncio.sleep(100)
+    assert asyncio.get_running_loop().time() == 2
+    assert not host.stopping
+    await host.stop()
+    assert not host._guests
+
+
+# ---------------------------------------------------------------------- Flights
+
+
+class Work:
+    """Work that counts its runs, and can be told how to end."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.runs = 0
+        self.error = error
+
+    async def __call__(self) -> int:
+        self.runs += 1
+        run = self.runs
+        await asyncio.sleep(1)
+        if self.error is not None:
+            raise self.error
+        return run
+
+
+async def test_flight_is_shared_by_all_who_ask_meanwhile() -> None:
+    host = await started()
+    flights: Flights[int] = Flights(host)
+    work = Work()
+    assert await asyncio.gather(*(flights.run("a", work) for _ in range(5))) == [1, 1, 1, 1, 1]
+    assert await flights.run("a", work) == 2
+    await host.stop()
+
+
+async def test_flights_of_other_keys_are_their_own() -> None:
+    host = await started()
+    flights: Flights[int] = Flights(host)
+    work = Work()
+    first, second = await asyncio.gather(flights.run("a", work), flights.run("b", work))
+    assert (first, second) == (1, 2)
+    await host.stop()
+
+
+async def test_cancelling_one_who_waits_disturbs_no_other() -> None:
+    host = await started()
+    flights: Flights[int] = Flights(host)
+    work = Work()
+    first = asyncio.create_task(flights.run("a", work))
+    other = asyncio.create_task(flights.run("a", work))
+    await asyncio.sleep(0.5)
+    first.cancel()
+    assert await other == 1
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    await host.stop()
+
+
+async def test_cancelling_all_who_wait_lets_the_flight_land() -> None:
+    host = await started()
+    flights: Flights[int] = Flights(host)
+    work = Work()
+    only = asyncio.create_task(flights.run("a", work))
+    await asyncio.sleep(0.5)
+    only.cancel()
+    assert await flights.landed("a") == 1
+    assert await flights.landed("a") is None
+    await host.stop()
+
+
+async def test_failure_reaches_each_with_an_instance_of_its_own() -> None:
+    host = await started()
+    flights: Flights[int] = Flights(host)
+    cause = AccessDenied("no", operation="CreateQueue", queue="q", code="AccessDenied")
+    outcomes = await asyncio.gather(
+        *(flights.run("a", Work(cause)) for _ in range(3)), return_exceptions=True
+    )
+    assert len({id(outcome) for outcome in outcomes}) == 3
+    for outcome in outcomes:
+        assert isinstance(outcome, AccessDenied)
+        assert outcome is not cause
+        assert outcome.__cause__ is cause
+        assert (outcome.operation, outcome.queue, outcome.code) == (
+            "CreateQueue",
+            "q",
+            "AccessDenied",
+        )
+    await host.stop()
+
+
+async def test_next_to_ask_after_a_failure_starts_anew() -> None:
+    host = await started()
+    flights: Flights[int] = Flights(host)
+    work = Work(QueueError("once"))
+    with pytest.raises(QueueError):
+        await flights.run("a", work)
+    work.error = None
+    assert await flights.run("a", work) == 2
+    await host.stop()
+
+
+async def test_flight_without_anybody_waiting_may_fail_in_silence() -> None:
+    host = await started()
+    flights: Flights[int] = Flights(host)
+    only = asyncio.create_task(flights.run("a", Work(QueueError("unseen"))))
+    await asyncio.sleep(0.5)
+    only.cancel()
+    await asyncio.sleep(2)
+    assert host.running
+    await host.stop()
+
+
+async def test_who_waits_for_a_flight_hears_when_the_host_ends() -> None:
+    host = await started()
+    flights: Flights[int] = Flights(host)
+    only = asyncio.create_task(flights.run("a", Work()))
+    await asyncio.sleep(0.5)
+    await host.stop()
+    with pytest.raises(RuntimeError, match="host was closed"):
+        await only
+    assert not flights._flights
+
+
+async def test_flight_just_begun_when_the_host_ends_leaves_nobody_hanging() -> None:
+    host = await started()
+    flights: Flights[int] = Flights(host)
+    only = asyncio.create_task(flights.run("a", Work()))
+    await asyncio.sleep(0)  # asked for, but not begun
+    await host.stop()
+    with pytest.raises(RuntimeError, match="host was closed"):
+        await only
+
+
+async def test_flight_of_a_host_that_is_not_running_is_refused() -> None:
+    host = Host("host", Closing())
+    flights: Flights[int] = Flights(host)
+    with pytest.raises(RuntimeError, match="not running"):
+        await flights.run("a", Work())
+    assert not flights._flights
+
+
+# ---------------------------------------------------------------------- helpers
+
+
+async def test_finished_does_not_look_at_the_outcome() -> None:
+    async def fail() -> None:
+        raise ZeroDivisionError
+
+    task = asyncio.create_task(fail())
+    await finished(task)
+    assert isinstance(task.exception(), ZeroDivisionError)
+
+
+def test_sole_unwraps_nested_groups_of_one() -> None:
+    error = ValueError("inside")
+    assert sole(ExceptionGroup("", [ExceptionGroup("", [error])])) is error
+    assert sole(error) is error
+
+
+def test_sole_keeps_groups_of_several() -> None:
+    group = ExceptionGroup("", [ValueError(), TypeError()])
+    assert sole(group) is group
+
+
+async def test_host_ends_with_its_loop(caplog: pytest.LogCaptureFixture) -> None:
+    """asyncio.run() cancels what is left: closing still runs."""
+    closing = Closing()
+    host = await started(closing)
+    assert host._task is not None
+    with caplog.at_level(logging.ERROR):
+        host._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await host._task
+    assert closing.ended
+    assert not caplog.records

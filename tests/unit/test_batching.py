@@ -1,0 +1,319 @@
+"""`Lane`: which entries travel together, and when."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
+
+from sqs_orchestrator.core.batching import Lane, Policy
+
+STANDARD = Policy(linger=0.02)
+PATIENT = Policy(linger=1.5, patient=True)
+ORDERED = Policy(linger=0.02, most_in_flight=1)
+
+
+def lane_of(policy: Policy, *entries: str, size: int = 100, at: float = 0.0) -> Lane[str]:
+    lane: Lane[str] = Lane(policy)
+    for entry in entries:
+        lane.add(entry, size, at)
+    return lane
+
+
+def names(count: int) -> list[str]:
+    return [str(number) for number in range(count)]
+
+
+# ------------------------------------------------------------------------ when
+
+
+def test_first_entry_goes_at_once() -> None:
+    assert lane_of(STANDARD, "a").next_batch(0.0) == ["a"]
+
+
+def test_empty_lane_has_no_batch() -> None:
+    lane = lane_of(STANDARD)
+    assert lane.due() is None
+    assert lane.next_batch(0.0) is None
+    assert lane.idle
+
+
+def test_part_filled_batch_waits_for_the_one_in_flight() -> None:
+    lane = lane_of(STANDARD, "a")
+    lane.next_batch(0.0)
+    lane.add("b", 100, 0.01)
+    assert lane.next_batch(0.02) is None
+    lane.batch_ended()
+    assert lane.next_batch(0.02) == ["b"]
+
+
+def test_part_filled_batch_waits_no_longer_than_it_lingers() -> None:
+    lane = lane_of(STANDARD, "a")
+    lane.next_batch(0.0)
+    lane.add("b", 100, 0.01)
+    assert lane.due() == pytest.approx(0.03)
+    assert lane.next_batch(0.03) == ["b"]
+
+
+def test_full_batch_goes_while_others_travel() -> None:
+    lane = lane_of(STANDARD, "a")
+    lane.next_batch(0.0)
+    for entry in names(10):
+        lane.add(entry, 100, 0.0)
+    assert lane.next_batch(0.0) == names(10)
+
+
+def test_batch_full_by_bytes_goes_while_others_travel() -> None:
+    lane = lane_of(STANDARD, "a")
+    lane.next_batch(0.0)
+    lane.add("b", 600_000, 0.0)
+    assert lane.next_batch(0.0) is None
+    lane.add("c", 600_000, 0.0)
+    assert lane.next_batch(0.0) == ["b"]
+    assert lane.next_batch(0.0) is None, "c has room for company"
+
+
+def test_patient_lane_lingers_though_nothing_is_in_flight() -> None:
+    lane = lane_of(PATIENT, "a", at=1.0)
+    assert lane.next_batch(2.4) is None
+    assert lane.due() == 2.5
+    assert lane.next_batch(2.5) == ["a"]
+
+
+def test_patient_lane_sends_full_batch_at_once() -> None:
+    assert lane_of(PATIENT, *names(10)).next_batch(0.0) == names(10)
+
+
+def test_flushing_lane_does_not_linger() -> None:
+    lane = lane_of(PATIENT, "a")
+    lane.flushing = True
+    assert lane.next_batch(0.0) == ["a"]
+
+
+def test_no_more_batches_fly_than_the_policy_allows() -> None:
+    lane = lane_of(STANDARD, *names(200))
+    batches = 0
+    while lane.next_batch(0.0):
+        batches += 1
+    assert batches == STANDARD.most_in_flight
+    assert lane.due() is None
+    lane.batch_ended()
+    assert lane.next_batch(0.0) is not None
+
+
+def test_ordered_lane_has_one_batch_in_flight() -> None:
+    lane = lane_of(ORDERED, *names(20))
+    assert lane.next_batch(0.0) == names(10)
+    assert lane.next_batch(math.inf) is None
+    lane.batch_ended()
+    assert lane.next_batch(0.0) == names(20)[10:]
+
+
+# --------------------------------------------------------------- after a failure
+
+
+def test_paused_lane_sends_nothing_before_its_time() -> None:
+    lane = lane_of(STANDARD, *names(10))
+    lane.pause(5.0)
+    assert lane.paused(4.9)
+    assert lane.next_batch(4.9) is None
+    assert lane.due() == 5.0
+    assert not lane.paused(5.0)
+    assert lane.next_batch(5.0) is not None
+
+
+def test_flushing_does_not_end_a_pause() -> None:
+    lane = lane_of(STANDARD, "a")
+    lane.pause(5.0)
+    lane.flushing = True
+    assert lane.next_batch(4.9) is None
+
+
+def test_lane_in_trouble_probes_with_one_batch() -> None:
+    lane = lane_of(STANDARD, *names(50))
+    lane.pause(5.0)
+    assert lane.next_batch(5.0) is not None
+    assert lane.next_batch(5.0) is None
+    lane.batch_ended()
+    lane.resume()
+    assert lane.next_batch(5.0) is not None
+    assert lane.next_batch(5.0) is not None
+
+
+def test_entries_put_back_go_before_all_others_in_their_order() -> None:
+    lane = lane_of(ORDERED, "a", "b", "c")
+    assert lane.next_batch(0.0) == ["a", "b", "c"]
+    lane.add("d", 100, 0.0)
+    lane.batch_ended()
+    lane.put_back([("a", 100), ("c", 100)], 0.0)
+    assert lane.next_batch(0.0) == ["a", "c", "d"]
+
+
+# --------------------------------------------------------------------- withdrawn
+
+
+def test_withdrawn_entry_does_not_travel() -> None:
+    lane = lane_of(STANDARD, "a", "b", "c")
+    assert lane.withdraw("b")
+    assert lane.next_batch(0.0) == ["a", "c"]
+
+
+def test_entry_in_flight_cannot_be_withdrawn() -> None:
+    lane = lane_of(STANDARD, "a")
+    lane.next_batch(0.0)
+    assert not lane.withdraw("a")
+
+
+def test_withdrawn_bytes_count_no_more() -> None:
+    lane = lane_of(STANDARD, "a")
+    lane.next_batch(0.0)
+    lane.add("b", 600_000, 0.0)
+    lane.add("c", 600_000, 0.0)
+    lane.withdraw("c")
+    assert lane.next_batch(0.0) is None, "b alone does not fill a batch"
+
+
+# ------------------------------------------------------------------------- packing
+
+
+@given(st.lists(st.integers(0, 1_200_000), max_size=60))
+def test_batches_keep_order_and_limits(sizes: list[int]) -> None:
+    policy = Policy(linger=0.0)
+    lane: Lane[int] = Lane(policy)
+    for number, size in enumerate(sizes):
+        lane.add(number, size, 0.0)
+    sent: list[int] = []
+    while (batch := lane.next_batch(0.0)) is not None:
+        assert 0 < len(batch) <= policy.max_entries
+        total = sum(sizes[number] for number in batch)
+        assert total <= policy.max_bytes or len(batch) == 1
+        # Nothing that would have fitted stays behind.
+        follower = batch[-1] + 1
+        if len(batch) < policy.max_entries and follower < len(sizes):
+            assert total + sizes[follower] > policy.max_bytes
+        sent += batch
+        lane.batch_ended()
+    assert sent == list(range(len(sizes)))
+
+
+# ------------------------------------------------------------------ any life of it
+
+
+class LaneMachine(RuleBasedStateMachine):
+    """A lane against a plain list of what waits."""
+
+    lane: Lane[int]
+
+    @initialize(
+        policy=st.builds(
+            Policy,
+            linger=st.sampled_from([0.0, 0.5, 2.0]),
+            patient=st.booleans(),
+            most_in_flight=st.sampled_from([1, 3]),
+            max_entries=st.just(3),
+            max_bytes=st.just(100),
+        )
+    )
+    def begin(self, policy: Policy) -> None:
+        self.policy = policy
+        self.lane = Lane(policy)
+        self.now = 0.0
+        self.sizes: list[int] = []
+        self.since: dict[int, float] = {}
+        self.waiting: list[int] = []
+        self.flying: list[list[int]] = []
+        self.paused_until = -math.inf
+        self.troubled = False
+
+    @rule(size=st.sampled_from([0, 1, 40, 60, 100, 140]))
+    def add(self, size: int) -> None:
+        entry = len(self.sizes)
+        self.sizes.append(size)
+        self.since[entry] = self.now
+        self.waiting.append(entry)
+        self.lane.add(entry, size, self.now)
+
+    @precondition(lambda self: self.sizes)
+    @rule(data=st.data())
+    def withdraw(self, data: st.DataObject) -> None:
+        entry = data.draw(st.integers(0, len(self.sizes) - 1))
+        assert self.lane.withdraw(entry) is (entry in self.waiting)
+        if entry in self.waiting:
+            self.waiting.remove(entry)
+
+    @rule(seconds=st.sampled_from([0.1, 0.5, 3.0]))
+    def let_time_pass(self, seconds: float) -> None:
+        self.now += seconds
+
+    @rule()
+    def jump_to_the_next_batch(self) -> None:
+        due = self.lane.due()
+        if due is not None:
+            self.now = max(self.now, due)
+            self.take(must=True)
+
+    @rule()
+    def take(self, must: bool = False) -> None:
+        batch = self.lane.next_batch(self.now)
+        if batch is None:
+            assert not must
+            return
+        assert batch == self.waiting[: len(batch)]
+        assert len(batch) <= self.policy.max_entries
+        assert sum(self.sizes[entry] for entry in batch) <= 100 or len(batch) == 1
+        assert self.now >= self.paused_until
+        assert len(self.flying) < (1 if self.troubled else self.policy.most_in_flight)
+        del self.waiting[: len(batch)]
+        self.flying.append(batch)
+
+    @precondition(lambda self: self.flying)
+    @rule(data=st.data(), pause=st.booleans())
+    def bring_back(self, data: st.DataObject, pause: bool) -> None:
+        batch = self.flying.pop(data.draw(st.integers(0, len(self.flying) - 1)))
+        failed = [entry for entry in batch if data.draw(st.booleans())]
+        self.lane.batch_ended()
+        self.lane.put_back([(entry, self.sizes[entry]) for entry in failed], self.now)
+        self.since.update(dict.fromkeys(failed, self.now))
+        self.waiting[:0] = failed
+        self.troubled = pause
+        if pause:
+            self.paused_until = self.now + 1.0
+            self.lane.pause(self.paused_until)
+        else:
+            self.lane.resume()
+
+    @rule()
+    def flush(self) -> None:
+        self.lane.flushing = True
+
+    @invariant()
+    def nothing_is_lost(self) -> None:
+        assert self.lane.waiting() == self.waiting
+        assert len(self.lane) == len(self.waiting)
+        assert self.lane.idle is (not self.waiting and not self.flying)
+        assert self.lane._bytes == sum(self.sizes[entry] for entry in self.waiting)
+
+    @invariant()
+    def nothing_waits_for_ever(self) -> None:
+        due = self.lane.due()
+        if self.waiting and not self.flying:
+            assert due is not None
+            latest = max(self.since[self.waiting[0]] + self.policy.linger, self.paused_until)
+            assert due <= latest
+            if not self.policy.patient or self.lane.flushing:
+                assert due <= max(self.now, self.paused_until)
+        if not self.waiting:
+            assert due is None
+
+
+TestAnyLifeOfALane = LaneMachine.TestCase
+TestAnyLifeOfALane.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
