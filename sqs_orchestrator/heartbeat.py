@@ -1,4 +1,10 @@
-"""Keeps a reply queue's tags fresh, so that no sweeper takes it for abandoned."""
+"""Keeps a reply queue's tags fresh, so that no sweeper takes it for abandoned.
+
+A heartbeat writes two tags together: the time, by SQS's clock, and how long after it the
+queue is idle. Both belong to the pace at which the *next* one will come. So a fleet that grows
+may slow its heartbeats down whenever it likes: no queue ever waits at a slower pace than the
+one that its tags tell.
+"""
 
 from __future__ import annotations
 
@@ -6,25 +12,43 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable
+from typing import Final
 
 from .core import wire
 from .core.backoff import Backoff
-from .core.ring import Pacer
-from .errors import AccessDenied, QueueError, QueueNotFound
+from .core.ring import Pace, Pacer
+from .errors import AccessDenied, QueueError, QueueNotFound, Throttled
 from .sqs.port import SQS
 
 logger = logging.getLogger(__name__)
 
-JITTER = 0.1
-"""Each interval is up to this part shorter, so that a fleet started together spreads out."""
+JITTER: Final = 0.1
+"""Each interval is longer or shorter by up to this part, so that a fleet started together
+spreads out."""
+
+YOUNG: Final = 10.0
+"""Seconds after its creation in which a queue that "does not exist" is only not there yet."""
+
+STALE: Final = 5.0
+"""Seconds by which a heartbeat may be late in its own tag. More shows that this machine slept,
+and with it the clock that SQS's time is counted on from."""
+
+MOST_STRETCH: Final = 64.0
+"""The most by which throttling slows the heartbeats down."""
 
 
 class Heartbeat:
     """The heartbeat of one queue.
 
-    *pacer* says how often, and after what silence the queue is idle: both go into the tags
-    together, so a slower beat never meets an old, shorter retention. *lost* is called when
-    the queue is gone; it ends the heartbeat.
+    Its first is in the creation of the queue, which is a moment ago.
+
+    Args:
+        port: The port to SQS.
+        url: The queue.
+        pacer: How often, and after what silence the queue is idle.
+        legacy: Also write the tag of `python-sqs-client`.
+        lost: Called when the queue is gone; that ends the heartbeat.
+        random: Numbers from 0 to 1.
     """
 
     def __init__(
@@ -35,61 +59,115 @@ class Heartbeat:
         pacer: Pacer,
         legacy: bool,
         lost: Callable[[], None],
+        random: Callable[[], float] = random.random,
     ) -> None:
         self._port = port
         self._url = url
         self._pacer = pacer
         self._legacy = legacy
         self._lost = lost
+        self._random = random
+        self._stretch = 1.0
+        self._warned: type[QueueError] | None = None
         self.beats = 0
         """Heartbeats written."""
         self.failures = 0
-        """Heartbeats that failed."""
-        self._warned = False
+        """Attempts that failed."""
+        self.last_success: float | None = None
+        """Loop time of the last heartbeat written."""
+
+    def __repr__(self) -> str:
+        return f"<Heartbeat of {self._url}: {self.beats} beats, {self.failures} failures>"
 
     async def run(self) -> None:
-        """Beat until cancelled, or until the queue is gone. The first is in its creation."""
-        backoff = Backoff(first=1.0, cap=10.0)
-        delay = self._next()
+        """Beat until cancelled, or until the queue is gone. No other failure ends it."""
+        loop = asyncio.get_running_loop()
+        born = loop.time()
+        # By what the tags say since its creation, however large the fleet was even then.
+        delay = self._pacer.configured.heartbeat
+        backoff = Backoff()
         while True:
-            await asyncio.sleep(delay)
+            await asyncio.sleep(delay * (1 - JITTER + 2 * JITTER * self._random()))
+            pace = self._stretched()
             try:
-                await self.beat()
-            except QueueNotFound:
-                self._lost()
-                return
+                await self._beat(pace)
+            except QueueNotFound as error:
+                if loop.time() >= born + YOUNG:
+                    self._lost()
+                    return
+                delay = self._failed(error, pace, backoff)
             except QueueError as error:
+                delay = self._failed(error, pace, backoff)
+            except Exception:
+                # A bug here would leave a live queue to the sweepers, and nobody to say so.
+                logger.exception("the heartbeat of %s failed", self._url)
                 self.failures += 1
-                self._complain(error)
-                # Soon again, whatever it was: while it fails, the queue grows old.
-                delay = min(backoff.next(), self._next())
+                delay = pace.heartbeat
             else:
-                backoff.reset()
-                delay = self._next()
+                if not backoff.attempts:
+                    self._stretch = max(1.0, self._stretch * 0.9)
+                backoff = Backoff()
+                self._recovered()
+                delay = pace.heartbeat
 
-    async def beat(self) -> None:
-        """Write one heartbeat; raises `QueueError`."""
-        now = self._port.clock.now()
-        if now is None:
-            return
-        tags = wire.heartbeat_tags(
-            now=now, retention=self._pacer.pace.retention, legacy=self._legacy
-        )
-        await self._port.tag_queue(self._url, tags)
-        self.beats += 1
+    def _stretched(self) -> Pace:
+        """The pace for a fleet of the size last seen; slower while SQS asks to slow down, as
+        it does where that size is not known, or where others tag too."""
+        pace = self._pacer.pace
+        return Pace(pace.heartbeat * self._stretch, pace.retention * self._stretch, pace.sweep)
 
-    def _next(self) -> float:
-        return self._pacer.pace.heartbeat * (1 - JITTER * random.random())
-
-    def _complain(self, error: QueueError) -> None:
-        if not self._warned:
-            self._warned = True
-            after = "without sqs:TagQueue " if isinstance(error, AccessDenied) else ""
-            logger.warning(
-                "the heartbeat of %s fails; %sother requesters will take the queue for"
-                " abandoned, and delete it, after %.0f s: %s",
+    async def _beat(self, pace: Pace) -> None:
+        """Write one heartbeat; again, where its answer shows that it was not the time."""
+        loop = asyncio.get_running_loop()
+        for _ in range(2):
+            began, now = loop.time(), self._port.clock.now()
+            if now is None:
+                # Never shown, so the queue has no tags by which it could become idle.
+                return
+            await self._port.tag_queue(
                 self._url,
-                after,
-                self._pacer.pace.retention,
-                error,
+                wire.heartbeat_tags(now=now, retention=pace.retention, legacy=self._legacy),
             )
+            self.beats += 1
+            self.last_success = loop.time()
+            after = self._port.clock.now()
+            if after is None or after - now <= loop.time() - began + STALE:
+                return
+
+    def _failed(self, error: QueueError, pace: Pace, backoff: Backoff) -> float:
+        """Take note; returns how long to wait before the next attempt."""
+        self.failures += 1
+        if isinstance(error, Throttled) and not backoff.attempts:
+            self._stretch = min(self._stretch * 2, MOST_STRETCH)
+        self._complain(error, pace, backoff)
+        if isinstance(error, AccessDenied):
+            backoff.attempts += 1
+            return max(self._pacer.pace.heartbeat, 0.5)
+        # In proportion to the interval: soon enough for the retention, which is three of them
+        # at least, and seldom enough for a whole fleet that is throttled at once.
+        backoff.first = max(pace.heartbeat / 50, 0.1)
+        backoff.cap = max(pace.heartbeat / 4, 0.5)
+        return backoff.next()
+
+    def _complain(self, error: QueueError, pace: Pace, backoff: Backoff) -> None:
+        """One warning for each kind of failure that lasts."""
+        denied = isinstance(error, AccessDenied)
+        kind = type(error)
+        lasts = denied or not error.transient or backoff.attempts >= 5
+        if not lasts or self._warned is kind:
+            logger.debug("a heartbeat of %s failed, and is tried again: %s", self._url, error)
+            return
+        self._warned = kind
+        logger.warning(
+            "the heartbeat of the reply queue %s fails%s; other requesters will take it for"
+            " abandoned and delete it, %.0f s after its last heartbeat: %s",
+            self._url,
+            " without the permission sqs:TagQueue" if denied else "",
+            pace.retention,
+            error,
+        )
+
+    def _recovered(self) -> None:
+        if self._warned is not None:
+            self._warned = None
+            logger.info("the heartbeat of the reply queue %s works again", self._url)

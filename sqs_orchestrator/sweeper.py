@@ -1,16 +1,16 @@
 """Finds and deletes the reply queues whose owners are gone: `Sweeper` for a requester, as it
-runs, and `sweep()` for a cron job. What may be deleted is decided in `core.ring`."""
+runs, and `sweep()` for a cron job. What may be deleted, and by whom, is decided in
+`core.ring`; here its actions are carried out."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import random
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from .core import ring, wire
-from .core.ring import Pacer
 from .errors import AccessDenied, QueueError, QueueNotFound
 from .retry import retrying
 from .sqs.port import SQS
@@ -20,13 +20,25 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-PATIENCE = 30.0
+T = TypeVar("T")
+
+JITTER: Final = 0.1
+"""Each interval is longer or shorter by up to this part, so that sweepers drift apart."""
+
+PATIENCE: Final = 30.0
 """Seconds for which one call of a sweep is tried again."""
 
-WITHOUT_PERMISSION = 3600.0
-"""Seconds until sweeping is tried again that was not allowed."""
+RARELY: Final = 12
+"""Intervals until sweeping is tried again that was not allowed."""
 
-COUNTS = (
+A_LOOK: Final = 20
+"""Queues looked at in such a try. The rest is left to those who are allowed to: while nobody
+says that he sweeps, each sweep would go all around the ring."""
+
+GIVEN_UP: Final = 3
+"""Failures in a row after which a process no longer says that it sweeps."""
+
+COUNTS: Final = (
     "ApproximateNumberOfMessages",
     "ApproximateNumberOfMessagesNotVisible",
     "ApproximateNumberOfMessagesDelayed",
@@ -36,72 +48,151 @@ COUNTS = (
 class Sweeper:
     """The sweeper of one requester.
 
-    *pacer* says how often, and hears how large the fleet is. While sweeping is not allowed,
-    the mark that its owner sweeps is taken from the queue, so that the sweepers before it in
-    the ring walk on.
+    Its queue was created with the mark that its owner sweeps. While sweeping is not allowed
+    or does not work, the mark is taken from it, so that the sweepers before it in the ring
+    walk on.
+
+    Args:
+        port: The port to SQS.
+        prefix: What the names of the fleet's reply queues begin with.
+        url: The requester's own queue.
+        pacer: How often to sweep; it hears the size of the fleet whenever a sweep has seen it.
+        random: Numbers from 0 to 1.
     """
 
-    def __init__(self, port: SQS, prefix: str, url: str, *, pacer: Pacer) -> None:
+    def __init__(
+        self,
+        port: SQS,
+        prefix: str,
+        url: str,
+        *,
+        pacer: ring.Pacer,
+        random: Callable[[], float] = random.random,
+    ) -> None:
         self._port = port
         self._prefix = prefix
         self._url = url
         self._pacer = pacer
+        self._random = random
+        self._hands = Hands(port)
         self._announced = True
-        self.deleted = 0
-        """Queues deleted."""
+        self._warned: set[str] = set()
+        self._failed = 0
+        self.sweeps = 0
+        """Sweeps that came to their end."""
         self.failures = 0
-        """Sweeps that failed."""
+        """Sweeps that failed, or could not do all for want of a permission."""
+
+    def __repr__(self) -> str:
+        return f"<Sweeper of {self._prefix}…, {self.deleted} queues deleted>"
+
+    @property
+    def deleted(self) -> int:
+        """Queues deleted."""
+        return self._hands.deleted
+
+    @property
+    def announced(self) -> bool:
+        """Whether others rely on this sweeper: its queue says that it sweeps."""
+        return self._announced
 
     async def run(self) -> None:
-        """Sweep until cancelled. The first time after a random part of the interval, since a
-        fleet that was started together should not sweep together."""
-        delay = self._pacer.pace.sweep * random.random()
+        """Sweep until cancelled. No failure ends it. The first sweep is after a random part
+        of the interval, since a fleet that was started together should not sweep together."""
+        await asyncio.sleep(self._pacer.pace.sweep * self._random())
         while True:
-            await asyncio.sleep(delay)
-            delay = self._pacer.pace.sweep
-            try:
-                await self.sweep()
-                await self._announce(True)
-            except AccessDenied as error:
-                self.failures += 1
-                await self._forbidden(error)
-                delay = max(delay, WITHOUT_PERMISSION)
-            except QueueError as error:
-                self.failures += 1
-                logger.debug("a sweep failed; the next one is in %.0f s: %s", delay, error)
+            await self.sweep()
+            interval = self._pacer.pace.sweep * (1 - JITTER + 2 * JITTER * self._random())
+            await asyncio.sleep(interval * (RARELY if self._hands.denied else 1))
 
-    async def sweep(self) -> list[str]:
-        """Walk the ring once; the URLs of the queues that it deleted. Raises `QueueError`."""
-        own = wire.queue_name_of(self._url)
-        walk = ring.walk(self._prefix, own, fleet=self._pacer.fleet)
-        deleted = await _drive(self._port, walk, self._pacer)
-        self.deleted += len(deleted)
-        if deleted:
-            logger.info("deleted %d abandoned reply queues", len(deleted))
-        return deleted
-
-    async def _forbidden(self, error: AccessDenied) -> None:
-        if self._announced:
-            logger.warning(
-                "abandoned reply queues are not swept from here: %s. Requests go on; another"
-                " requester, or a cron job with sqs_orchestrator.sweep(), has to do it",
-                error,
-            )
+    async def sweep(self) -> None:
+        """Walk the ring once, and say whether that worked. Raises nothing but a cancellation."""
+        denials = self._hands.denials
+        before = self.deleted
         try:
-            await self._announce(False)
-        except QueueError as also:
-            logger.debug("the mark of a sweeper stays on %s: %s", self._url, also)
-            self._announced = False
+            await self._hands.carry_out(
+                ring.walk(
+                    self._prefix,
+                    wire.queue_name_of(self._url),
+                    fleet=self._pacer.fleet,
+                    most=None if self._announced else A_LOOK,
+                ),
+                saw=self._pacer.saw,
+            )
+        except AccessDenied as error:
+            self._warn_of_permission(error)
+        except QueueError as error:
+            self._warn_of(error)
+        except Exception as error:
+            # A bug must not end the sweeping of a process that runs for months.
+            logger.exception("a sweep failed")
+            self._failed += 1
+            self._warned.add(type(error).__name__)
+            self.failures += 1
+        else:
+            if self._hands.denials > denials and self._hands.denied_by is not None:
+                self._warn_of_permission(self._hands.denied_by)
+            else:
+                self._failed = 0
+                self._warned &= self._hands.denied
+                self.sweeps += 1
+        if self.deleted > before:
+            logger.info("deleted %d abandoned reply queues", self.deleted - before)
+        await self._announce(not self._hands.denied and self._failed < GIVEN_UP)
+
+    def _warn_of_permission(self, error: AccessDenied) -> None:
+        self.failures += 1
+        operation = error.operation or "ListQueues"
+        level = logging.DEBUG if operation in self._warned else logging.WARNING
+        self._warned.add(operation)
+        logger.log(
+            level,
+            "abandoned reply queues %s… are not all swept from here, since sqs:%s is not allowed"
+            " (%s). Requests go on. Allow it, run sqs_orchestrator.sweep() elsewhere, or pass"
+            " sweep_interval=None",
+            self._prefix,
+            operation,
+            error,
+        )
+
+    def _warn_of(self, error: QueueError) -> None:
+        self.failures += 1
+        self._failed += 1
+        # A passing failure is nobody's business while the next sweep makes up for it.
+        code = error.code or type(error).__name__
+        noteworthy = self._failed >= GIVEN_UP or not error.transient
+        level = logging.WARNING if noteworthy and code not in self._warned else logging.DEBUG
+        if noteworthy:
+            self._warned.add(code)
+        logger.log(level, "a sweep of %s… failed, and is tried again: %s", self._prefix, error)
 
     async def _announce(self, sweeping: bool) -> None:
-        """Say by a tag whether this process sweeps."""
+        """Say by a tag whether this process sweeps; where that fails, the next sweep tries
+        again."""
         if sweeping == self._announced:
             return
-        if sweeping:
-            await self._port.tag_queue(self._url, {wire.SWEEPING_TAG: "1"})
-        else:
-            await self._port.untag_queue(self._url, [wire.SWEEPING_TAG])
+
+        async def say() -> None:
+            if sweeping:
+                await self._port.tag_queue(self._url, {wire.SWEEPING_TAG: "1"})
+            else:
+                await self._port.untag_queue(self._url, [wire.SWEEPING_TAG])
+
+        try:
+            await retrying(say, until=asyncio.get_running_loop().time() + PATIENCE)
+        except QueueNotFound:
+            return  # the heartbeat sees to that
+        except QueueError as error:
+            if isinstance(error, AccessDenied) and "announce" not in self._warned:
+                self._warned.add("announce")
+                logger.warning(
+                    "%s still says that its owner sweeps, and nobody sweeps in its place: %s",
+                    self._url,
+                    error,
+                )
+            return
         self._announced = sweeping
+        self._warned.discard("announce")
 
 
 async def sweep(sqs: Connection, prefix: str, *, dry_run: bool = False) -> list[str]:
@@ -109,8 +200,9 @@ async def sweep(sqs: Connection, prefix: str, *, dry_run: bool = False) -> list[
 
     For a cron job or a clean-up by hand. A queue is idle when its last heartbeat is older
     than the retention in its tags, both by SQS's clock; one of another form than the
-    library's own must be empty, too. No other queue is touched. Cancelling stops between
-    two queues.
+    library's own must be empty, too. No other queue is touched. It reads the tags of about
+    ten queues a second, since SQS limits that per account. Cancelling stops it between two
+    calls.
 
     Args:
         sqs: The connection.
@@ -123,56 +215,121 @@ async def sweep(sqs: Connection, prefix: str, *, dry_run: bool = False) -> list[
     Raises:
         ValueError: If *prefix* is empty or not one of a reply queue.
         AccessDenied: If `sqs:ListQueues`, `sqs:ListQueueTags`, `sqs:GetQueueAttributes` or
-            `sqs:DeleteQueue` is not allowed.
+            `sqs:DeleteQueue` is not allowed. What was deleted before stays deleted.
         QueueError: If SQS cannot be reached.
     """
     wire.check_prefix(prefix)
-    return await _drive(sqs.port, ring.everything(prefix, dry_run=dry_run))
+    return await sweep_port(sqs.port, prefix, dry_run=dry_run)
 
 
-async def _drive(port: SQS, plan: ring.Plan, pacer: Pacer | None = None) -> list[str]:
-    """Do what *plan* wants done, until it returns."""
-    answer: Any = None
-    while True:
-        try:
-            action = plan.send(answer)
-        except StopIteration as end:
-            deleted: list[str] = end.value
-            return deleted
-        answer = None
-        match action:
-            case ring.Wait(seconds):
-                await asyncio.sleep(seconds)
-            case ring.Saw(fleet):
-                if pacer is not None:
-                    pacer.saw(fleet)
-            case _:
-                until = asyncio.get_running_loop().time() + PATIENCE
-                answer = await retrying(partial(_do, port, action), until=until)
+async def sweep_port(port: SQS, prefix: str, *, dry_run: bool = False) -> list[str]:
+    """`sweep()` through a port."""
+    hands = Hands(port)
+    done = await hands.carry_out(ring.everything(prefix, dry_run=dry_run), saw=lambda fleet: None)
+    if hands.denied_by is not None:
+        raise hands.denied_by
+    return done
 
 
-async def _do(port: SQS, action: ring.Action) -> Any:
-    match action:
-        case ring.List(prefix, limit):
-            listing = await port.list_queues(prefix, limit=limit)
+class Hands:
+    """Carries out what `core.ring` decides."""
+
+    def __init__(self, port: SQS) -> None:
+        self._port = port
+        self.deleted = 0
+        """Queues deleted."""
+        self.denied: set[str] = set()
+        """Operations that were not allowed when last tried."""
+        self.denials = 0
+        """How often one was not."""
+        self.denied_by: AccessDenied | None = None
+        """The last refusal of them."""
+
+    async def carry_out(self, plan: ring.Plan, *, saw: Callable[[int], None]) -> list[str]:
+        """Do what *plan* wants done, until it returns; raises `QueueError`."""
+        answer: Any = None
+        while True:
+            try:
+                action = plan.send(answer)
+            except StopIteration as end:
+                deleted: list[str] = end.value
+                return deleted
+            match action:
+                case ring.Saw(fleet):
+                    saw(fleet)
+                    answer = None
+                case ring.Wait(seconds):
+                    await asyncio.sleep(seconds)
+                    answer = None
+                case ring.List(prefix, limit):
+                    answer = await self._list(prefix, limit)
+                case ring.ReadTags(url):
+                    answer = await self._tags(url)
+                case ring.ReadCounts(url):
+                    answer = await self._is_empty(url)
+                case ring.Delete(url):
+                    answer = await self._delete(url)
+
+    async def _list(self, prefix: str, limit: int | None) -> ring.Listed:
+        async def call() -> ring.Listed:
+            listing = await self._port.list_queues(prefix, limit=limit)
             return ring.Listed(listing.urls, listing.complete)
-        case ring.ReadTags(url):
-            now = port.clock.now()
-            now_ms = None if now is None else int(now * 1000)
-            try:
-                return ring.Tags(await port.list_queue_tags(url), now_ms)
-            except QueueNotFound:
-                return ring.Tags(None, now_ms)
-        case ring.ReadCounts(url):
-            try:
-                counts = await port.get_queue_attributes(url, COUNTS)
-            except QueueNotFound:
-                return False
+
+        return await self._patiently("ListQueues", call)
+
+    async def _tags(self, url: str) -> ring.Tags:
+        async def call() -> ring.Tags:
+            now = self._port.clock.now()
+            tags = await self._port.list_queue_tags(url)
+            return ring.Tags(tags, None if now is None else int(now * 1000))
+
+        try:
+            return await self._patiently("ListQueueTags", call)
+        except QueueNotFound:
+            return ring.Tags(None, None)
+
+    async def _is_empty(self, url: str) -> bool:
+        async def call() -> bool:
+            counts = await self._port.get_queue_attributes(url, COUNTS)
             return all(counts.get(name) == "0" for name in COUNTS)
-        case ring.Delete(url):
+
+        try:
+            return await self._patiently("GetQueueAttributes", call)
+        except QueueNotFound:
+            return False
+        except AccessDenied:
+            # It is needed only for queues of another form than ours: the sweep goes on.
+            return False
+
+    async def _delete(self, url: str) -> bool:
+        tried = False
+
+        async def call() -> bool:
+            nonlocal tried
             try:
-                await port.delete_queue(url)
+                await self._port.delete_queue(url)
             except QueueNotFound:
-                return False  # somebody else was faster
+                # Somebody else was faster, unless it was we, and the answer got lost.
+                return tried
+            except QueueError as error:
+                tried = tried or error.maybe_done
+                raise
             return True
-    raise AssertionError(action)
+
+        gone = await self._patiently("DeleteQueue", call)
+        if gone:
+            self.deleted += 1
+            logger.debug("deleted the abandoned reply queue %s", url)
+        return gone
+
+    async def _patiently(self, operation: str, call: Callable[[], Awaitable[T]]) -> T:
+        until = asyncio.get_running_loop().time() + PATIENCE
+        try:
+            answer = await retrying(call, until=until)
+        except AccessDenied as error:
+            self.denied.add(operation)
+            self.denials += 1
+            self.denied_by = error
+            raise
+        self.denied.discard(operation)
+        return answer

@@ -21,9 +21,10 @@ place without it. A queue listed and gone is passed over.
 *Large fleets.* A listing brings a thousand queues per call, so a fleet of 100,000 cannot be
 listed by each of its members. Our names are random hex digits, so the names that share our
 first few digits are a fair sample, in one call, and our nearest successors are among them;
-the digits are as many as make it a page, by the size of the fleet last seen. Where that
-bucket ends without a live sweeper, the walk goes on in the next, and around. The number in
-it, times the number of buckets, is the size of the fleet.
+the digits are as many as make it a page, by the size of the fleet last seen. The number in
+that bucket, times the number of buckets, is the size of the fleet. Where the bucket ends
+without a live sweeper, the walk goes on in the next ones; after a few of them hardly anybody
+is left, and one listing of everything, page by page, is cheaper than the rest one by one.
 
 Queues whose names do not go on in hex digits (the Java client's do) are in no bucket. Their
 place is the seam, after the last bucket and before the first, for everybody: one process
@@ -225,24 +226,29 @@ def walk(
     yield Saw(fleet)
 
     looks = _Looks(prefix, fleet, most)
-    place = bisect.bisect_left(bucket, (own, ""), hi=hexes)
-    before = bucket[:place]
-    behind = [queue for queue in bucket[place:] if queue[0] != own]
-    if depth:
-        # Those in no bucket are found at the seam, by whoever crosses it.
-        behind = [queue for queue in behind if _is_hex(prefix, queue[0])]
-    ended = yield from looks.over(behind)
-    for digits in _other_buckets(own[len(prefix) : len(prefix) + depth]):
+    behind, before = _split(prefix, own, bucket)
+    if not depth:
+        yield from looks.over(behind + before)
+        return looks.deleted
+    # Those of no bucket are left to whoever crosses the seam.
+    visited = [own[: len(prefix) + depth]]
+    ended = yield from looks.over(q for q in behind if _is_hex(prefix, q[0]))
+    for near in _next_buckets(prefix, visited[0]):
         if ended:
             break
-        found = yield List(prefix + (digits or ""), None)
-        ended = yield from looks.over(
-            queue
-            for queue in _ring(prefix, found.urls)
-            if _is_hex(prefix, queue[0]) == (digits is not None)
-        )
+        found = yield List(near, None)
+        visited.append(near)
+        ended = yield from looks.over(q for q in _ring(prefix, found.urls) if _is_hex(prefix, q[0]))
     if not ended:
-        yield from looks.over(before)
+        found = yield List(prefix, None)
+        whole = _ring(prefix, found.urls)
+        yield Saw(len(whole) + all(name != own for name, _ in whole))
+        behind, before = _split(prefix, own, whole)
+        # Of those visited, what comes before us in our own bucket is still to do.
+        behind = [
+            q for q in behind if not (q[0].startswith(tuple(visited)) and _is_hex(prefix, q[0]))
+        ]
+        yield from looks.over(behind + before)
     return looks.deleted
 
 
@@ -332,11 +338,18 @@ _Queue: TypeAlias = tuple[str, str]
 _HEX_DIGITS: Final = 8
 """So many digits after the prefix make a name one for the buckets, whatever follows."""
 
+NEAR: Final = 8
+"""Buckets after the own one to go on in."""
+
 _HEX: Final = re.compile(r"[0-9a-f]{8}", re.ASCII)
 
 
 def _is_hex(prefix: str, name: str) -> bool:
     return _HEX.match(name, len(prefix)) is not None
+
+
+def _order(prefix: str, name: str) -> tuple[bool, str]:
+    return not _is_hex(prefix, name), name
 
 
 def _ring(prefix: str, urls: Sequence[str]) -> list[_Queue]:
@@ -345,7 +358,7 @@ def _ring(prefix: str, urls: Sequence[str]) -> list[_Queue]:
     queues = ((wire.queue_name_of(url), url) for url in urls)
     return sorted(
         (queue for queue in queues if wire.may_sweep(prefix, queue[0])),
-        key=lambda queue: (not _is_hex(prefix, queue[0]), queue),
+        key=lambda queue: _order(prefix, queue[0]),
     )
 
 
@@ -358,11 +371,15 @@ def _depth(fleet: int | None, page: int) -> int:
     return depth
 
 
-def _other_buckets(own: str) -> Iterator[str | None]:
-    """The digits of the buckets after *own* and around, `None` for the seam."""
-    if not own:
-        return
-    first, count, width = int(own, 16), 16 ** len(own), len(own)
-    yield from (f"{number:0{width}x}" for number in range(first + 1, count))
-    yield None
-    yield from (f"{number:0{width}x}" for number in range(first))
+def _split(prefix: str, own: str, queues: list[_Queue]) -> tuple[list[_Queue], list[_Queue]]:
+    """Of *queues* in the order of the ring, those after our own place, and those before it."""
+    place = bisect.bisect_left(queues, _order(prefix, own), key=lambda q: _order(prefix, q[0]))
+    return [q for q in queues[place:] if q[0] != own], queues[:place]
+
+
+def _next_buckets(prefix: str, bucket: str) -> Iterator[str]:
+    """The few buckets after this one, up to the seam."""
+    width = len(bucket) - len(prefix)
+    first = int(bucket[len(prefix) :], 16) + 1
+    for number in range(first, min(first + NEAR, 16**width)):
+        yield f"{prefix}{number:0{width}x}"
