@@ -1,4 +1,5 @@
-"""The port suite runs on the SQS in memory, and on a server: moto, unless told otherwise.
+"""The port suite runs on the SQS in memory, and on a server: moto, unless told otherwise; and
+there by the stock client and by the lean path.
 
     SQS_SERVER=fauxqs pytest tests/contract                     starts that one
     SQS_ENDPOINT_URL=http://127.0.0.1:4100 pytest ...           takes one that runs already;
@@ -12,14 +13,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack
 
 import pytest
 import pytest_asyncio
 from aiobotocore.session import AioSession
 
 from sqs_orchestrator.sqs.client import BotoSQS, make_config
+from sqs_orchestrator.sqs.lean import open_lean, way_of
 from sqs_orchestrator.sqs.port import SQS
 from sqs_orchestrator.testing import MemorySQS
 from tests.servers import CREDENTIALS, running_server
@@ -28,6 +32,7 @@ MakeQueue = Callable[..., Awaitable[str]]
 MakeClient = Callable[[], SQS]
 
 SERVER = os.environ.get("SQS_SERVER") or ("server" if "SQS_ENDPOINT_URL" in os.environ else "moto")
+LEAN = "-lean"
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -39,12 +44,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         callspec = getattr(item, "callspec", None)
         kind = callspec.params.get("kind") if callspec is not None else None
         for mark in item.iter_markers("deviates"):
-            if kind in mark.args:
+            if kind is not None and kind.removesuffix(LEAN) in mark.args:
                 reason = f"{kind}: {mark.kwargs['reason']}"
                 item.add_marker(pytest.mark.xfail(reason=reason, strict=True))
 
 
-@pytest.fixture(params=["memory", pytest.param(SERVER, marks=pytest.mark.server)], scope="session")
+@pytest.fixture(
+    params=[
+        "memory",
+        pytest.param(SERVER, marks=pytest.mark.server),
+        pytest.param(SERVER + LEAN, marks=pytest.mark.server),
+    ],
+    scope="session",
+)
 def kind(request: pytest.FixtureRequest) -> str:
     """What stands behind the port."""
     name: str = request.param
@@ -65,7 +77,12 @@ def endpoint_url() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def session() -> AioSession:
     """One for all tests: it has read botocore's data files."""
-    return AioSession()
+    made = AioSession()
+    # Where moto was imported, all clients have its mock, which keeps the lean path off.
+    for name, module in list(sys.modules.items()):
+        if name == "moto.core.models":
+            made.unregister("before-send", module.botocore_stubber)
+    return made
 
 
 @pytest_asyncio.fixture
@@ -86,7 +103,14 @@ async def make_client(
         session.create_client("sqs", **options) as client,
         session.create_client("sqs", **options) as polling_client,
     ):
-        yield lambda: BotoSQS(client, polling_client)
+        if not kind.endswith(LEAN):
+            yield lambda: BotoSQS(client, polling_client)
+            return
+        way = await way_of(client)
+        async with AsyncExitStack() as stack:
+            # Several, since each has a clock of its own.
+            ports = [await stack.enter_async_context(open_lean(client, way)) for _ in range(3)]
+            yield ports.pop
 
 
 @pytest.fixture
