@@ -155,6 +155,14 @@ def tests_lowest(session: nox.Session) -> None:
     session.run("pytest", "-W", old, *session.posargs, env={"PYTHONSAFEPATH": "1"})
 
 
+@nox.session(default=False)
+def faults(session: nox.Session) -> None:
+    """The tests of what goes wrong, at full length; `tests` runs a part of them."""
+    install(session, "test", extras="[testing]")
+    env = {"PYTHONSAFEPATH": "1", "SQS_FAULTS": "all"}
+    session.run("pytest", "tests/faults", *session.posargs, env=env)
+
+
 @nox.session
 def docs(session: nox.Session) -> None:
     """Build the documentation into site/; a warning is an error."""

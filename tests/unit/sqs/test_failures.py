@@ -322,6 +322,7 @@ def test_lost_answer_is_transient_and_may_be_done(exc: Exception) -> None:
         ValueError("no JSON"),
         AttributeError("'list' object has no attribute 'get'"),
         KeyError("QueueUrl"),
+        RecursionError("maximum recursion depth exceeded while decoding a JSON array"),
     ],
     ids=lambda exc: type(exc).__name__,
 )

@@ -1,0 +1,73 @@
+"""The library on a real server, with the proxy in between.
+
+`SQS_FAULTS=all` runs everything at full length, as `nox -s faults` does; without it, each test
+does a part of that which fits a usual run of the tests.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Final
+
+import pytest
+import pytest_asyncio
+
+import sqs_orchestrator as so
+from tests.servers import CREDENTIALS, running_server
+
+from .proxy import FaultProxy
+
+WHOLE: Final = os.environ.get("SQS_FAULTS") == "all"
+"""Whether everything runs, at full length."""
+
+Connect = Callable[[], so.Connection]
+
+
+@pytest.fixture(scope="session")
+def server_url() -> Iterator[str]:
+    """The endpoint of the server behind the proxy."""
+    given = os.environ.get("SQS_ENDPOINT_URL")
+    if given:
+        yield given
+        return
+    with running_server(os.environ.get("SQS_SERVER", "fauxqs")) as url:
+        yield url
+
+
+@pytest.fixture
+def proxy(server_url: str) -> Iterator[FaultProxy]:
+    """A proxy that so far lets everything pass."""
+    with FaultProxy(server_url, seed=7) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def connect(proxy: FaultProxy) -> Connect:
+    """Connects through the proxy."""
+    return lambda: so.connect(endpoint_url=proxy.url, **CREDENTIALS)
+
+
+@pytest_asyncio.fixture
+async def direct(server_url: str) -> AsyncIterator[so.Connection]:
+    """A connection past the proxy, to see how things really are."""
+    async with so.connect(endpoint_url=server_url, **CREDENTIALS) as sqs:
+        yield sqs
+
+
+@pytest_asyncio.fixture
+async def queue(direct: so.Connection) -> AsyncIterator[str]:
+    """The name of a request queue."""
+    name = f"orders-{uuid.uuid4().hex}"
+    url = await direct.create_queue(name)
+    yield name
+    with contextlib.suppress(so.QueueNotFound):
+        await direct.port.delete_queue(url)
+
+
+@pytest.fixture
+def prefix() -> str:
+    """What the reply queues of this test begin with."""
+    return f"replies-{uuid.uuid4().hex[:12]}-"

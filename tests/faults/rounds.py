@@ -1,0 +1,252 @@
+"""Round trips under load, and what must hold of them whatever goes wrong.
+
+`Load` makes requests that all differ, and notes how each ended; `Workers` answers them, and
+notes what it handled. `Load.check` then compares the two with what SQS itself had accepted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import json
+import math
+from collections import Counter
+from collections.abc import AsyncIterator, Collection
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import sqs_orchestrator as so
+from sqs_orchestrator.lanes import Lanes
+from sqs_orchestrator.outgoing import Deletion
+from sqs_orchestrator.reply_queue import Live
+from sqs_orchestrator.responder import Responder
+from sqs_orchestrator.worker.engine import Engine
+
+from .proxy import FaultProxy
+
+LATE: Final = 1.0
+"""Seconds by which no request may outlive its timeout."""
+
+REJECTED: Final = 7
+"""Of ten requests, the one that is rejected."""
+
+HURRIED: Final = 3
+"""Of twenty requests, the one whose timeout is so short that some replies come too late."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a request ended."""
+
+    number: int
+    seconds: float
+    timeout: float
+    reply: so.Reply | None = None
+    error: Exception | None = None
+
+
+@dataclass
+class Load:
+    """Requests to *queue*, *at_once* of them at a time."""
+
+    queue: str
+    prefix: str
+    at_once: int = 100
+    timeout: float = 30.0
+    ended: dict[int, Ended] = field(default_factory=dict)
+
+    async def run(self, sqs: so.Connection, numbers: Collection[int]) -> None:
+        """Make the requests; what they raise is noted."""
+        places = asyncio.Semaphore(self.at_once)
+        async with (
+            so.ReplyQueue(sqs, prefix=self.prefix, sweep_interval=None) as replies,
+            so.Publisher(sqs, reply_queue=replies) as publisher,
+            asyncio.TaskGroup() as group,
+        ):
+            for number in numbers:
+                await places.acquire()
+                task = group.create_task(self._request(publisher, number))
+                task.add_done_callback(lambda _: places.release())
+
+    async def _request(self, publisher: so.Publisher, number: int) -> None:
+        timeout = 0.3 if number % 20 == HURRIED else self.timeout
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        reply: so.Reply | None = None
+        failure: Exception | None = None
+        try:
+            reply = await publisher.request(
+                self.queue, {"number": number, "text": f"text {number}"}, timeout=timeout
+            )
+        except Exception as error:
+            failure = error
+        assert number not in self.ended
+        self.ended[number] = Ended(number, loop.time() - began, timeout, reply, failure)
+
+    # --------------------------------------------------------------- what must hold
+
+    def check(
+        self,
+        numbers: Collection[int],
+        handled: Counter[int],
+        proxy: FaultProxy,
+        *also: type[Exception],
+    ) -> None:
+        """Check all that must hold of the requests. Those may also have ended with *also*."""
+        assert sorted(self.ended) == sorted(numbers)
+        wrong = [each for each in self.ended.values() if not _ended_well(each, also)]
+        assert not wrong, wrong[:5]
+        late = [each for each in self.ended.values() if each.seconds > each.timeout + LATE]
+        assert not late, late[:5]
+        accepted = {
+            json.loads(message.body)["number"]
+            for message in proxy.accepted
+            if message.queue.endswith(f"/{self.queue}")
+        }
+        lost = [
+            each
+            for number, each in self.ended.items()
+            if number in accepted
+            and not handled[number]
+            and not (number % 20 == HURRIED or isinstance(each.error, so.ReplyTimeout))
+        ]
+        assert not lost, lost[:5]
+        # What was answered had been asked, and handled.
+        answered = {number for number, each in self.ended.items() if each.reply is not None}
+        assert answered <= accepted
+        assert answered <= set(handled)
+
+    def outcomes(self) -> Counter[str]:
+        """How many ended in which way."""
+        return Counter(
+            "reply" if each.error is None else type(each.error).__name__
+            for each in self.ended.values()
+        )
+
+
+def _ended_well(ended: Ended, also: tuple[type[Exception], ...]) -> bool:
+    error = ended.error
+    if error is None:
+        assert ended.reply is not None
+        # A reply with the number of another request's would be somebody else's.
+        return ended.number % 10 != REJECTED and ended.reply.json() == {
+            "number": ended.number,
+            "echo": f"text {ended.number}",
+        }
+    if isinstance(error, so.RemoteError):
+        return (
+            ended.number % 10 == REJECTED
+            and error.code == "odd"
+            and error.details == {"number": ended.number}
+        )
+    # At its timeout a request that SQS has not taken ends with what SQS said, if anything.
+    in_time = isinstance(error, so.ReplyTimeout) or getattr(error, "transient", False)
+    return (in_time and ended.seconds >= ended.timeout - 0.01) or isinstance(error, also)
+
+
+async def answer(message: so.Message) -> dict[str, Any]:
+    """The handler: what it answers tells which request it answers."""
+    asked = message.json()
+    if asked["number"] % 10 == REJECTED:
+        raise so.Reject("an odd one", code="odd", details={"number": asked["number"]})
+    return {"number": asked["number"], "echo": asked["text"]}
+
+
+class Workers:
+    """A worker that is started again whenever it ends, as a container is."""
+
+    def __init__(self, queue: str) -> None:
+        self.handled: Counter[int] = Counter()
+        """How often each request was handled, by number."""
+        self.failures: list[Exception] = []
+        """With what the workers ended."""
+        self._queue = queue
+
+    async def _handle(self, message: so.Message) -> dict[str, Any]:
+        self.handled[message.json()["number"]] += 1
+        return await answer(message)
+
+    @contextlib.asynccontextmanager
+    async def running(self, sqs: so.Connection, prefix: str) -> AsyncIterator[None]:
+        """Works while the body runs, then drains."""
+        pollers: list[so.Poller] = []
+        over = False
+
+        async def work() -> None:
+            while not over:
+                poller = so.Poller(
+                    sqs,
+                    self._queue,
+                    self._handle,
+                    concurrency=50,
+                    visibility_timeout=3,
+                    wait_time=1,
+                    reply_queue_prefixes=(prefix,),
+                )
+                pollers[:] = [poller]
+                try:
+                    await poller.run(handle_signals=False)
+                except so.SQSOrchestratorError as error:
+                    self.failures.append(error)
+                    await asyncio.sleep(0.05)
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(work())
+            try:
+                yield
+            finally:
+                over = True
+                for poller in pollers:
+                    poller.stop()
+
+
+# --------------------------------------------------------------- what must be left
+
+DONE: Final = 30.0
+"""Seconds after which what does not come is taken never to come."""
+
+
+TABLES: Final[dict[type, tuple[str, ...]]] = {
+    so.Publisher: ("_requests", "_sends", "_unfinished"),
+    Live: ("waiters",),
+    Responder: ("_answers",),
+    Engine: ("_waiting", "_running", "_errands"),
+}
+"""Where the library keeps what is under way. Looked up by type, since many objects say that
+they are an instance of anything."""
+
+
+async def becomes_empty(sqs: so.Connection, queue: str) -> None:
+    """Wait until the queue has no message, visible or not."""
+    url = await sqs.queue_url(queue)
+    names = ("", "NotVisible", "Delayed")
+    wanted = {f"ApproximateNumberOfMessages{name}": "0" for name in names}
+    async with asyncio.timeout(DONE):
+        while await sqs.port.get_queue_attributes(url, list(wanted)) != wanted:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+
+
+async def assert_no_reply_queue(sqs: so.Connection, prefix: str) -> None:
+    assert not (await sqs.port.list_queues(prefix)).urls
+
+
+async def assert_nothing_left(proxy: FaultProxy, before: Collection[asyncio.Task[Any]]) -> None:
+    """No task beside those of *before*, no entry in any table or lane, no connection."""
+    assert asyncio.all_tasks() <= set(before)
+    gc.collect()
+    for thing in gc.get_objects():
+        for table in TABLES.get(type(thing), ()):
+            assert not getattr(thing, table), f"{table} of {thing!r}"
+        if type(thing) is Lanes:
+            # The deletes of replies go with their queue.
+            entries = [entry for lane in thing._lanes.values() for entry in lane.waiting()]
+            assert all(isinstance(entry, Deletion) for entry in entries), entries[:5]
+    async with asyncio.timeout(DONE):
+        while proxy.connections:  # noqa: ASYNC110 - it is in another thread
+            await asyncio.sleep(0.05)
+
+
+def longest(load: Load) -> float:
+    """By how much the worst request outlived its timeout, in seconds; negative if none did."""
+    return max((each.seconds - each.timeout for each in load.ended.values()), default=-math.inf)

@@ -1,0 +1,83 @@
+"""Every fault at ten per cent of all calls for messages, and nothing is lost or mixed up."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+import sqs_orchestrator as so
+
+from .conftest import WHOLE, Connect
+from .proxy import LASTING, MESSAGE_OPERATIONS, PASSING, Fault, FaultProxy
+from .rounds import Load, Workers, assert_no_reply_queue, assert_nothing_left, becomes_empty
+
+pytestmark = pytest.mark.server
+
+ALL_AT_ONCE = 5_000 if WHOLE else 150
+EACH = 1_000 if WHOLE else 100
+
+
+class Weather:
+    """Round trips while faults happen."""
+
+    def __init__(
+        self, proxy: FaultProxy, connect: Connect, direct: so.Connection, queue: str, prefix: str
+    ) -> None:
+        self.workers = Workers(queue)
+        self._proxy = proxy
+        self._connect = connect
+        self._direct = direct
+        self._queue = queue
+        self._prefix = prefix
+
+    async def survive(self, *faults: Fault, count: int, also: Any = (), **options: Any) -> Load:
+        """Make *count* round trips, and check all that must hold. Requests may end with the
+        errors of *also*, too."""
+        before = asyncio.all_tasks()
+        load = Load(self._queue, self._prefix, **options)
+        self._proxy.inject(*faults, on=MESSAGE_OPERATIONS, probability=0.1)
+        async with self._connect() as sqs, self.workers.running(sqs, self._prefix):
+            async with self._connect() as requesters:
+                await load.run(requesters, range(count))
+            await assert_no_reply_queue(self._direct, self._prefix)
+            # What SQS still has comes back by itself, and is handled or has expired.
+            self._proxy.heal()
+            await becomes_empty(self._direct, self._queue)
+        print(load.outcomes(), self._proxy.calls, self._proxy.injected, sep="\n")
+        for fault in faults:
+            assert self._proxy.injected[fault], fault
+        load.check(range(count), self.workers.handled, self._proxy, *also)
+        await assert_nothing_left(self._proxy, before)
+        return load
+
+
+@pytest.fixture
+def weather(
+    proxy: FaultProxy, connect: Connect, direct: so.Connection, queue: str, prefix: str
+) -> Weather:
+    return Weather(proxy, connect, direct, queue, prefix)
+
+
+async def test_requests_survive_all_that_passes_at_once(weather: Weather) -> None:
+    options = {"at_once": 500} if WHOLE else {"timeout": 15.0}
+    load = await weather.survive(*PASSING, count=ALL_AT_ONCE, **options)
+    assert not weather.workers.failures
+    # More than half of all calls fail, and still.
+    assert load.outcomes()["reply"] > ALL_AT_ONCE / 2
+
+
+@pytest.mark.parametrize("fault", PASSING, ids=lambda fault: fault.name.lower())
+async def test_requests_survive_what_passes(weather: Weather, fault: Fault) -> None:
+    load = await weather.survive(fault, count=EACH)
+    assert not weather.workers.failures
+    # All but the rejected ones, and those that are in a hurry.
+    assert load.outcomes()["reply"] >= EACH * 0.85
+
+
+@pytest.mark.parametrize("fault", LASTING, ids=lambda fault: fault.name.lower())
+async def test_requests_survive_what_sqs_refuses(weather: Weather, fault: Fault) -> None:
+    refusal = so.SendError if fault is Fault.PARTLY_REFUSED else so.AccessDenied
+    await weather.survive(fault, count=EACH, also=(refusal,))
+    assert all(isinstance(failure, refusal) for failure in weather.workers.failures)
