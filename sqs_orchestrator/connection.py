@@ -15,7 +15,6 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
-from .core import wire
 from .core.redrive import comparable, redrive_policy
 from .errors import QueueError, QueueNotFound
 from .retry import retrying
@@ -234,7 +233,7 @@ class Connection:
         url = self._urls.get(name_or_url)
         if url is None:
             if "/" in name_or_url:
-                wire.queue_name_of(name_or_url)
+                _check_url(name_or_url)
                 url = name_or_url
             else:
                 _check_name(name_or_url)
@@ -386,6 +385,15 @@ def _check_name(name: str) -> None:
             f"{name!r} is no queue name (letters, digits, '-', '_', at most 80 characters with"
             " '.fifo' at the end for a FIFO queue) and no queue URL"
         )
+
+
+_PLACE = re.compile(r"https?://[^/\s#?]+(/[^/\s#?]+)*", re.ASCII)
+
+
+def _check_url(url: str) -> None:
+    place, _, name = url.rpartition("/")
+    if not _PLACE.fullmatch(place) or not _NAME.fullmatch(name):
+        raise ValueError(f"{url!r} is no queue URL: https://<host>/<account>/<queue name>")
 
 
 def attribute_text(value: Any) -> str:
