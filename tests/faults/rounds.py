@@ -10,9 +10,8 @@ import asyncio
 import contextlib
 import gc
 import json
-import math
 from collections import Counter
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -46,14 +45,38 @@ class Ended:
     error: Exception | None = None
 
 
+def own_answer(ended: Ended) -> bool:
+    """Whether a request got what `answer` gives, and for itself: a number of another request's
+    would come of a reply that went astray."""
+    if ended.number % 10 == REJECTED:
+        error = ended.error
+        return (
+            isinstance(error, so.RemoteError)
+            and error.code == "odd"
+            and error.details == {"number": ended.number}
+        )
+    return ended.reply is not None and ended.reply.json() == {
+        "number": ended.number,
+        "echo": f"text {ended.number}",
+    }
+
+
+def own_number(ended: Ended) -> bool:
+    """The same for workers that are processes, which answer with the number."""
+    return ended.reply is not None and ended.reply.json()["number"] == ended.number
+
+
 @dataclass
 class Load:
-    """Requests to *queue*, *at_once* of them at a time."""
+    """Requests to *queue*, *at_once* of them at a time. *hurried*: some with so short a timeout
+    that their replies may come too late. *own* tells whether an answer is the right one."""
 
     queue: str
     prefix: str
     at_once: int = 100
     timeout: float = 30.0
+    hurried: bool = True
+    own: Callable[[Ended], bool] = own_answer
     ended: dict[int, Ended] = field(default_factory=dict)
 
     async def run(self, sqs: so.Connection, numbers: Collection[int]) -> None:
@@ -70,7 +93,7 @@ class Load:
                 task.add_done_callback(lambda _: places.release())
 
     async def _request(self, publisher: so.Publisher, number: int) -> None:
-        timeout = 0.3 if number % 20 == HURRIED else self.timeout
+        timeout = 0.3 if self.hurried and number % 20 == HURRIED else self.timeout
         loop = asyncio.get_running_loop()
         began = loop.time()
         reply: so.Reply | None = None
@@ -95,7 +118,7 @@ class Load:
     ) -> None:
         """Check all that must hold of the requests. Those may also have ended with *also*."""
         assert sorted(self.ended) == sorted(numbers)
-        wrong = [each for each in self.ended.values() if not _ended_well(each, also)]
+        wrong = [each for each in self.ended.values() if not self._ended_well(each, also)]
         assert not wrong, wrong[:5]
         late = [each for each in self.ended.values() if each.seconds > each.timeout + LATE]
         assert not late, late[:5]
@@ -117,32 +140,20 @@ class Load:
         assert answered <= accepted
         assert answered <= set(handled)
 
+    def _ended_well(self, ended: Ended, also: tuple[type[Exception], ...]) -> bool:
+        error = ended.error
+        if error is None or isinstance(error, so.RemoteError):
+            return self.own(ended)
+        # At its timeout a request that SQS has not taken ends with what SQS said, if anything.
+        in_time = isinstance(error, so.ReplyTimeout) or getattr(error, "transient", False)
+        return (in_time and ended.seconds >= ended.timeout - 0.01) or isinstance(error, also)
+
     def outcomes(self) -> Counter[str]:
         """How many ended in which way."""
         return Counter(
             "reply" if each.error is None else type(each.error).__name__
             for each in self.ended.values()
         )
-
-
-def _ended_well(ended: Ended, also: tuple[type[Exception], ...]) -> bool:
-    error = ended.error
-    if error is None:
-        assert ended.reply is not None
-        # A reply with the number of another request's would be somebody else's.
-        return ended.number % 10 != REJECTED and ended.reply.json() == {
-            "number": ended.number,
-            "echo": f"text {ended.number}",
-        }
-    if isinstance(error, so.RemoteError):
-        return (
-            ended.number % 10 == REJECTED
-            and error.code == "odd"
-            and error.details == {"number": ended.number}
-        )
-    # At its timeout a request that SQS has not taken ends with what SQS said, if anything.
-    in_time = isinstance(error, so.ReplyTimeout) or getattr(error, "transient", False)
-    return (in_time and ended.seconds >= ended.timeout - 0.01) or isinstance(error, also)
 
 
 async def answer(message: so.Message) -> dict[str, Any]:
@@ -245,8 +256,3 @@ async def assert_nothing_left(proxy: FaultProxy, before: Collection[asyncio.Task
     async with asyncio.timeout(DONE):
         while proxy.connections:  # noqa: ASYNC110 - it is in another thread
             await asyncio.sleep(0.05)
-
-
-def longest(load: Load) -> float:
-    """By how much the worst request outlived its timeout, in seconds; negative if none did."""
-    return max((each.seconds - each.timeout for each in load.ended.values()), default=-math.inf)

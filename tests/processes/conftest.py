@@ -57,10 +57,14 @@ class Process:
         return await self._process.wait()
 
     async def kill(self) -> None:
-        """SIGKILL: it gets no chance to clean up."""
+        """SIGKILL, and wait: it gets no chance to clean up."""
+        self.stop_at_once()
+        await self.ended()
+
+    def stop_at_once(self) -> None:
+        """SIGKILL."""
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
-        await self.ended()
 
     def terminate(self) -> None:
         """SIGTERM: what a container gets when it should stop."""
@@ -69,6 +73,20 @@ class Process:
     def interrupt(self) -> None:
         """SIGINT: Ctrl-C."""
         self._process.send_signal(signal.SIGINT)
+
+
+async def start_program(endpoint_url: str, program: str, **options: object) -> Process:
+    """Start a program of `programs.py`. Whoever starts it sees to its end."""
+    arguments = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+    return Process(
+        await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-m", "tests.processes.programs", endpoint_url, program, *arguments),
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONSAFEPATH": ""},
+            stdout=asyncio.subprocess.PIPE,
+        )
+    )
 
 
 Start = Callable[..., Awaitable[Process]]
@@ -90,17 +108,7 @@ async def start(endpoint_url: str) -> AsyncIterator[Start]:
     processes: list[Process] = []
 
     async def start(program: str, **options: object) -> Process:
-        arguments = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
-        command = ["-m", "tests.processes.programs", endpoint_url, program, *arguments]
-        process = Process(
-            await asyncio.create_subprocess_exec(
-                sys.executable,
-                *command,
-                cwd=ROOT,
-                env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONSAFEPATH": ""},
-                stdout=asyncio.subprocess.PIPE,
-            )
-        )
+        process = await start_program(endpoint_url, program, **options)
         processes.append(process)
         return process
 
