@@ -160,7 +160,9 @@ def faults(session: nox.Session) -> None:
     """The tests of what goes wrong, at full length; `tests` runs a part of them."""
     install(session, "test", extras="[testing]")
     env = {"PYTHONSAFEPATH": "1", "SQS_FAULTS": "all"}
-    session.run("pytest", "tests/faults", *session.posargs, env=env)
+    # Minutes for one test are usual here.
+    options = ["-o", "faulthandler_timeout=1800"]
+    session.run("pytest", *options, "tests/faults", *session.posargs, env=env)
 
 
 @nox.session
