@@ -30,11 +30,10 @@ from ..codecs import Codec, CodecError
 from ..connection import Connection
 from ..core import wire
 from ..core.addresses import Refused, check_reply_address
-from ..core.backoff import Backoff
-from ..core.groups import MARGIN, Ask, Groups
+from ..core.groups import Ask, Groups
 from ..core.limits import BATCH_ENTRIES, VISIBILITY_TIMEOUT
-from ..core.polling import Intake, Receivers
-from ..errors import QueueError, QueueNotFound, SendError
+from ..core.polling import Intake
+from ..errors import QueueError, SendError
 from ..handlers import Handler, Handlers, Reject, Retry
 from ..message import Message
 from ..outgoing import Deletion, delete_lanes, send_lanes
@@ -45,6 +44,7 @@ from . import outcomes
 from .dead_letters import DeadLetters, Fate
 from .held import Held, read
 from .outcomes import Answer, BadBody, Bury, Decision, Delete, Exited, Fail, Leave
+from .receiving import Receiving
 from .settings import Settings
 from .statistics import Counts, PollerStatistics
 from .visibility import Visibility
@@ -63,13 +63,6 @@ UNWIND: Final = 0.5
 REPLY_PATIENCE: Final = 60.0
 """Seconds for which a reply is tried that has no deadline of its own."""
 
-YOUNG_QUEUE_PATIENCE: Final = 3.0
-"""Seconds from the start for which a queue that does not exist is taken to be too young: SQS
-asks for a second after creating one (CreateQueue)."""
-
-SHORT_POLL_PAUSE: Final = 0.5
-"""Seconds between empty receives that do not wait for messages."""
-
 LATEST_RETURN: Final = VISIBILITY_TIMEOUT - 30.0
 """Seconds after its receive at which a message comes back at the latest: SQS refuses more
 than twelve hours, which began before the receive ended."""
@@ -82,8 +75,7 @@ MOST_UNFINISHED: Final = 1_000
 
 
 class Engine:
-    """What works on the messages of one queue. *host* runs its calls, and is asked to stop
-    where SQS refuses for good; `failure` then says why."""
+    """What works on the messages of one queue; *host* runs its calls."""
 
     def __init__(
         self,
@@ -94,7 +86,6 @@ class Engine:
         handlers: Handlers,
         codec: Codec,
     ) -> None:
-        self.failure: BaseException | None = None
         self._host = host
         self._port: SQS = sqs.port
         self._url = url
@@ -102,6 +93,7 @@ class Engine:
         self._settings = settings
         self._handlers = handlers
         self._codec = codec
+        self._counts = Counts()
         sends = send_lanes(host, self._port)
         self._responder = Responder(sends)
         self._dead_letters = DeadLetters(host, sqs, self._port, url, sends)
@@ -121,16 +113,15 @@ class Engine:
         self._errands = 0
         # How much to take.
         self._intake = Intake(settings.concurrency)
-        self._receivers = Receivers()
-        self._asked = 0
-        self._wide = 0
-        self._wide_until = 0.0
-        self._backoff = Backoff()
-        # How it goes.
-        self._counts = Counts()
-        self._started = 0.0
-        self._polled: float | None = None
-        self._consecutive_failures = 0
+        self._receiving = Receiving(
+            host,
+            self._port,
+            url,
+            settings.visibility_timeout,
+            self._counts,
+            allowance=self._allowance,
+            take=self._take_all,
+        )
         self._wake = asyncio.Event()
         self._clogged = False
         self._draining = False
@@ -141,12 +132,11 @@ class Engine:
 
     def start(self) -> None:
         """Begin to receive."""
-        self._started = asyncio.get_running_loop().time()
-        self._refill()
+        self._receiving.refill()
 
     def statistics(self) -> PollerStatistics:
         """A snapshot of the counters."""
-        polled = self._polled
+        polled = self._receiving.polled
         now = asyncio.get_running_loop().time() if polled is not None else 0.0
         return PollerStatistics(
             **self._counts.as_dict(),
@@ -154,38 +144,22 @@ class Engine:
             waiting=len(self._waiting) + self._groups.waiting,
             answering=len(self._responder),
             seconds_since_poll=None if polled is None else now - polled,
-            consecutive_failures=self._consecutive_failures,
-            failure=self.failure or self._host.failure,
+            consecutive_failures=self._receiving.consecutive_failures,
+            failure=self._receiving.failure or self._host.failure,
         )
 
     # -------------------------------------------------------------------- receiving
 
-    def _refill(self) -> None:
-        """Start the receives that should be in flight."""
-        receivers = self._receivers
-        # Asked several times for each message, so what is most often so comes first.
-        while receivers.in_flight < receivers.target and not self._host.stopping:
-            self._clogged = self._is_clogged()
-            if self._clogged:
-                return
-            now = asyncio.get_running_loop().time()
-            ask = Ask(BATCH_ENTRIES, self._settings.wait_time)
-            if self._fifo:
-                ask = self._groups.ask(now, self._settings.wait_time)
-            room = self._intake.room(len(self._running), len(self._waiting), self._asked)
-            asked = receivers.ask(min(room, ask.most))
-            if not asked:
-                return
-            receivers.started()
-            self._asked += asked
-            if asked > 1:
-                self._wide += 1
-                self._wide_until = max(self._wide_until, now + ask.wait + MARGIN)
-            self._host.spawn(self._receive, asked, int(ask.wait))
-
-    def _unclog(self) -> None:
+    def _allowance(self, asked: int) -> Ask:
+        """What one more receive may ask for, where those in flight have asked for *asked*."""
+        self._clogged = self._is_clogged()
         if self._clogged:
-            self._refill()
+            return Ask(0, 0)
+        ask = Ask(BATCH_ENTRIES, self._settings.wait_time)
+        if self._fifo:
+            ask = self._groups.ask(asyncio.get_running_loop().time(), ask.wait)
+        room = self._intake.room(len(self._running), len(self._waiting), asked)
+        return Ask(min(room, ask.most), ask.wait)
 
     def _is_clogged(self) -> bool:
         """Whether replies, dead letters or deletes do not get off: to take more messages would
@@ -196,61 +170,16 @@ class Engine:
             or self._groups.waiting > BATCH_ENTRIES * self._settings.concurrency
         )
 
-    async def _receive(self, asked: int, wait: int) -> None:
-        """One receive, and what comes of it."""
-        self._counts.receives += 1
-        batch: list[Received] | None = None
-        try:
-            try:
-                batch = await self._port.receive(
-                    self._url,
-                    max_messages=asked,
-                    wait_time=wait,
-                    visibility_timeout=self._settings.visibility_timeout,
-                )
-                if not batch and not wait:
-                    await self._host.pause(SHORT_POLL_PAUSE)
-            except QueueError as error:
-                await self._receive_failed(error)
-        finally:
-            self._asked -= asked
-            if asked > 1:
-                self._wide -= 1
-                if not self._wide:
-                    self._wide_until = 0.0
-            if batch is None:
-                self._receivers.failed()
-            else:
-                self._receivers.ended(asked, len(batch))
-            self._wake.set()
-        if batch is not None:
-            now = asyncio.get_running_loop().time()
-            self._polled = now
-            self._consecutive_failures = 0
-            self._backoff.reset()
-            for received in batch:
-                self._take(received, now)
-            self._start_waiting()
-        self._refill()
+    def _unclog(self) -> None:
+        if self._clogged:
+            self._receiving.refill()
 
-    async def _receive_failed(self, error: QueueError) -> None:
-        self._consecutive_failures += 1
-        young = (
-            isinstance(error, QueueNotFound)
-            and self._polled is None
-            and asyncio.get_running_loop().time() < self._started + YOUNG_QUEUE_PATIENCE
-        )
-        if not error.transient and not young:
-            if self.failure is None:
-                logger.error("the poller of %s stops: %s", self._url, error)
-                self.failure = error
-            self._host.request_stop()
-            return
-        log = logger.warning if self._consecutive_failures == 1 else logger.debug
-        log("polling %s failed and is tried again: %s", self._url, error)
-        # One receiver finds out when it works again; the pause ends early when draining.
-        self._receivers.target = 1
-        await self._host.pause(self._backoff.next())
+    def _take_all(self, batch: list[Received]) -> None:
+        now = asyncio.get_running_loop().time()
+        for received in batch:
+            self._take(received, now)
+        self._start_waiting()
+        self._wake.set()
 
     def _take(self, received: Received, now: float) -> None:
         """Hold a message that has just been received, and let it wait for its turn."""
@@ -349,7 +278,7 @@ class Engine:
             self._leave(held)
         self._wake.set()
         self._start_waiting()
-        self._refill()
+        self._receiving.refill()
 
     def _conclude(self, held: Held, result: Any, error: BaseException | None) -> None:
         wanted, expose = held.answer_url is not None, self._settings.expose_errors
@@ -459,7 +388,7 @@ class Engine:
                     "dropped the reply to message %s: %s", held.received.message_id, error
                 )
                 self._delete(held)
-            self._refill()
+            self._receiving.refill()
 
         self._responder.post(held.answer_url, body, attributes, expires=expires, settled=settled)
 
@@ -487,7 +416,7 @@ class Engine:
             logger.warning("message %s comes back in %.0f s", message_id, delay)
             self._leave(held, delay)
         self._start_waiting()
-        self._refill()
+        self._receiving.refill()
 
     def _delete(self, held: Held) -> None:
         self._visibility.let_go(held)
@@ -540,7 +469,7 @@ class Engine:
         if not self._fifo or held.settled:
             return returns
         held.settled = True
-        rest, returns = self._groups.failed(held.group, returns, self._wide_until)
+        rest, returns = self._groups.failed(held.group, returns, self._receiving.wide_until)
         for other in rest:
             other.settled = True
             self._release(other)
@@ -580,11 +509,11 @@ class Engine:
         for held in [*self._waiting, *self._groups.drain()]:
             self._release(held)
         self._waiting.clear()
-        if self._running or self._polls:
+        if self._running or self._receiving.in_flight:
             logger.info("draining %s: waiting for %s", self._url, self._awaited())
         with anyio.move_on_at(handlers_end):
-            await self._until(lambda: not self._running and not self._polls)
-        if self._running or self._polls:
+            await self._until(lambda: not self._running and not self._receiving.in_flight)
+        if self._running or self._receiving.in_flight:
             logger.warning(
                 "draining %s took too long; given up, and their messages come back: %s",
                 self._url,
@@ -620,16 +549,10 @@ class Engine:
         # Their outcomes are taken a turn of the loop later.
         await asyncio.sleep(0)
 
-    @property
-    def _polls(self) -> int:
-        """The polls to wait for. Where the host is cancelled they are, too, and those that had
-        not begun say nothing of it."""
-        return 0 if self._host.cancelled else self._receivers.in_flight
-
     def _awaited(self) -> str:
         names = Counter(held.handler.name for held in self._running.values() if held.handler)
         handlers = ", ".join(f"{count} of {name}" for name, count in names.items())
-        return f"handlers ({handlers or 'none'}) and {self._polls} polls"
+        return f"handlers ({handlers or 'none'}) and {self._receiving.in_flight} polls"
 
     async def _until(self, reached: Callable[[], bool]) -> None:
         while not reached():

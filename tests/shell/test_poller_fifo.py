@@ -12,7 +12,7 @@ import pytest_asyncio
 
 from sqs_orchestrator import Message, Poller, Reject, Retry
 from sqs_orchestrator.testing import MemoryServer
-from tests.shell.workers import Bench, bench_on, now, until
+from tests.shell.workers import REPLIES, Bench, bench_on, now, until
 
 
 @pytest_asyncio.fixture
@@ -183,6 +183,17 @@ async def test_failed_request_is_answered_and_group_goes_on(bench: Bench) -> Non
     assert [reply and reply["code"] for reply in bench.replies] == ["handler_error", None, None]
     assert log.ended["g"] == ["1", "2"]
     assert poller.statistics().redelivered == 0
+
+
+async def test_group_goes_on_while_replies_are_on_their_way(bench: Bench) -> None:
+    gate = bench.faults.hold("SendMessageBatch", queue=REPLIES)
+    log = Log(0.1)
+    await bench.ask("1", "2", group="g")
+    async with Poller(bench.sqs, "orders.fifo", log):
+        await gate.arrived()
+        await until(lambda: log.ended["g"] == ["1", "2"])
+        gate.release()
+        await until(lambda: bench.empty)
 
 
 async def test_what_nobody_can_judge_holds_its_group_up(server: MemoryServer) -> None:

@@ -1,0 +1,141 @@
+"""The receives of one queue: how many are in flight, what they ask for, and what comes of
+those that fail."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from ..core.backoff import Backoff
+from ..core.groups import MARGIN, Ask
+from ..core.polling import Receivers
+from ..errors import QueueError, QueueNotFound
+from ..sqs.port import SQS, Received
+from ..tasks import Host
+from .statistics import Counts
+
+logger = logging.getLogger(__name__)
+
+YOUNG_QUEUE_PATIENCE: Final = 3.0
+"""Seconds from the start for which a queue that does not exist is taken to be too young: SQS
+asks for a second after creating one (CreateQueue)."""
+
+SHORT_POLL_PAUSE: Final = 0.5
+"""Seconds between empty receives that do not wait for messages."""
+
+
+class Receiving:
+    """Receives while there is room.
+
+    *allowance* says what one more receive may ask for, given how many messages those in
+    flight have asked for; *take* gets what comes. Where SQS refuses for good, *host* is asked
+    to stop, and `failure` says why.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        port: SQS,
+        url: str,
+        visibility_timeout: int,
+        counts: Counts,
+        *,
+        allowance: Callable[[int], Ask],
+        take: Callable[[list[Received]], None],
+    ) -> None:
+        self.failure: BaseException | None = None
+        self.polled: float | None = None
+        """When a receive last succeeded."""
+        self.consecutive_failures = 0
+        """Receives that have failed since."""
+        self._host = host
+        self._port = port
+        self._url = url
+        self._visibility_timeout = visibility_timeout
+        self._counts = counts
+        self._allowance = allowance
+        self._take = take
+        self._receivers = Receivers()
+        self._asked = 0
+        self._wide = 0
+        self._wide_until = 0.0
+        self._backoff = Backoff()
+        self._started = asyncio.get_running_loop().time()
+
+    @property
+    def in_flight(self) -> int:
+        """The receives to wait for. Where the host is cancelled they are, too, and those that
+        had not begun say nothing of it."""
+        return 0 if self._host.cancelled else self._receivers.in_flight
+
+    @property
+    def wide_until(self) -> float:
+        """Until when receives that ask for several messages are under way, at most."""
+        return self._wide_until if self._wide else 0.0
+
+    def refill(self) -> None:
+        """Start the receives that should be in flight."""
+        receivers = self._receivers
+        # Asked several times for each message, so what is most often so comes first.
+        while receivers.in_flight < receivers.target and not self._host.stopping:
+            ask = self._allowance(self._asked)
+            asked = receivers.ask(ask.most)
+            if not asked:
+                return
+            receivers.started()
+            self._asked += asked
+            if asked > 1:
+                until = asyncio.get_running_loop().time() + ask.wait + MARGIN
+                self._wide_until = max(self.wide_until, until)
+                self._wide += 1
+            self._host.spawn(self._receive, asked, int(ask.wait))
+
+    async def _receive(self, asked: int, wait: int) -> None:
+        """One receive, and what comes of it."""
+        self._counts.receives += 1
+        batch: list[Received] | None = None
+        try:
+            batch = await self._port.receive(
+                self._url,
+                max_messages=asked,
+                wait_time=wait,
+                visibility_timeout=self._visibility_timeout,
+            )
+            if not batch and not wait:
+                await self._host.pause(SHORT_POLL_PAUSE)
+        except QueueError as error:
+            await self._failed(error)
+        finally:
+            self._asked -= asked
+            self._wide -= asked > 1
+            if batch is None:
+                self._receivers.failed()
+            else:
+                self._receivers.ended(asked, len(batch))
+        if batch is not None:
+            self.polled = asyncio.get_running_loop().time()
+            self.consecutive_failures = 0
+            self._backoff.reset()
+        self._take(batch or [])
+        self.refill()
+
+    async def _failed(self, error: QueueError) -> None:
+        self.consecutive_failures += 1
+        young = (
+            isinstance(error, QueueNotFound)
+            and self.polled is None
+            and asyncio.get_running_loop().time() < self._started + YOUNG_QUEUE_PATIENCE
+        )
+        if not error.transient and not young:
+            if self.failure is None:
+                logger.error("the poller of %s stops: %s", self._url, error)
+                self.failure = error
+            self._host.request_stop()
+            return
+        log = logger.warning if self.consecutive_failures == 1 else logger.debug
+        log("polling %s failed and is tried again: %s", self._url, error)
+        # One receiver finds out when it works again; the pause ends early when draining.
+        self._receivers.target = 1
+        await self._host.pause(self._backoff.next())
