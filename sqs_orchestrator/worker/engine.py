@@ -124,7 +124,6 @@ class Engine:
         )
         self._wake = asyncio.Event()
         self._clogged = False
-        self._draining = False
 
     def __repr__(self) -> str:
         waiting = len(self._waiting) + self._groups.waiting
@@ -193,7 +192,7 @@ class Engine:
             # Its own affair, whatever it is: it must not end the receiver.
             logger.exception("message %s is unreadable and stays", received.message_id)
             return
-        if self._draining:
+        if self._host.stopping:
             self._release(held)
             return
         self._visibility.hold(held, now)
@@ -205,7 +204,7 @@ class Engine:
     def _start_waiting(self) -> None:
         """Start what waits, as far as there are places."""
         concurrency = self._settings.concurrency
-        while self._waiting and len(self._running) < concurrency:
+        while self._waiting and len(self._running) < concurrency and not self._host.stopping:
             held = self._waiting.popleft()
             try:
                 handler = self._judge(held)
@@ -264,6 +263,8 @@ class Engine:
         result: Any = None
         if not self._host.running:
             # Left behind by the drain: nothing can be done for its message any more.
+            if not task.cancelled():
+                task.exception()  # marked as seen
             return
         try:
             result = task.result()
@@ -481,7 +482,6 @@ class Engine:
         """Stop in the order that loses nothing: what has not started goes back, handlers
         finish, their replies go out, and only then are their messages deleted. *abort* cuts
         it short."""
-        self._draining = True
         try:
             async with anyio.create_task_group() as group:
 
