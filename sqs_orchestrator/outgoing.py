@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from .core import wire
 from .core.batching import Policy
-from .errors import QueueError, SendError
+from .errors import AccessDenied, QueueError, SendError
 from .lanes import Entry, Lanes
 from .sqs.port import SQS, Attributes, Failure, SendEntry
 from .tasks import Host
@@ -90,8 +90,17 @@ class Deletion(Entry):
 def delete_lanes(host: Host, port: SQS, *, linger: float) -> Lanes[Deletion]:
     """Lanes that delete, each delete waiting up to *linger* seconds for company."""
 
+    warned = False
+
     async def delete(url: str, batch: Sequence[Deletion]) -> Sequence[Failure | None]:
-        return await port.delete(url, [entry.receipt_handle for entry in batch])
+        nonlocal warned
+        try:
+            return await port.delete(url, [entry.receipt_handle for entry in batch])
+        except AccessDenied as error:
+            if not warned:
+                warned = True
+                logger.warning("messages cannot be deleted, and will come again: %s", error)
+            raise
 
     policy = Policy(linger=linger, patient=True)
     return Lanes(host, delete, lambda url: policy)

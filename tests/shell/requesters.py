@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from sqs_orchestrator import Connection, Publisher, ReplyQueue
+from sqs_orchestrator import Connection, Publisher, QueueNotFound, ReplyQueue
 from sqs_orchestrator.core import wire
 from sqs_orchestrator.reply_queue import Live
 from sqs_orchestrator.sqs.port import Received, SendEntry
@@ -44,8 +44,9 @@ class Worker:
         async with asyncio.TaskGroup() as group:
             while True:
                 received = await self.client.receive(url)
-                self.requests += received
-                group.create_task(self._handle(url, received))
+                if received:
+                    self.requests += received
+                    group.create_task(self._handle(url, received))
 
     async def _handle(self, url: str, received: list[Received]) -> None:
         await asyncio.sleep(self.delay)
@@ -57,7 +58,8 @@ class Worker:
                 replies.setdefault(reply_to.queue_url, []).extend(entries)
         for reply_url, entries in replies.items():
             for start in range(0, len(entries), 10):
-                await self.client.send(reply_url, entries[start : start + 10])
+                with suppress(QueueNotFound):
+                    await self.client.send(reply_url, entries[start : start + 10])
         await self.client.delete(url, [request.receipt_handle for request in received])
 
 
