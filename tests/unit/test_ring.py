@@ -479,6 +479,16 @@ def test_fleet_size_is_right_within_a_fifth() -> None:
     assert world.saw == pytest.approx([8_000] * 30, rel=0.2)
 
 
+def test_fleet_spread_evenly_is_counted_exactly() -> None:
+    world = World()
+    for first in range(256):
+        for second in range(4):
+            world.add(f"{PREFIX}{first:02x}{second:030x}", beat=10, sweeping=True)
+    world.sweep(f"{PREFIX}77{1:030x}", page=8)
+    assert world.lists == [PREFIX, PREFIX + "7", PREFIX + "77"]
+    assert world.saw == [1_024]
+
+
 def test_fleet_that_shrank_is_listed_whole_again() -> None:
     world = World()
     me = world.sweeper(1)
@@ -574,6 +584,15 @@ def test_pacer_follows_the_fleet_both_ways() -> None:
     assert "2400" in repr(pacer)
     pacer.saw(3)
     assert pacer.pace == pacer.configured
+
+
+def test_sweep_with_much_to_do_starts_slowly_and_hurries_up() -> None:
+    world, (me,) = populate(["sweeper"] + ["dead"] * 998)
+    world.sweep(me)
+    assert len(world.waited) == 2 * 998 - 1
+    assert world.waited[:300] == [ring.SLOWEST] * 300
+    assert world.waited == sorted(world.waited, reverse=True)
+    assert world.waited[-1] == ring.FASTEST
 
 
 def test_clearing_out_a_crashed_fleet_stays_within_the_budget() -> None:
