@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from asyncio import CancelledError
 from collections import Counter, deque
 from collections.abc import Callable
@@ -37,10 +36,10 @@ from ..errors import QueueError, SendError
 from ..handlers import Handler, Handlers, Reject, Retry
 from ..message import Message
 from ..outgoing import Deletion, delete_lanes, send_lanes
-from ..responder import Responder
-from ..sqs.port import SQS, Attributes, Received
+from ..sqs.port import SQS, Received
 from ..tasks import Host
 from . import outcomes
+from .answering import Answering
 from .dead_letters import DeadLetters, Fate
 from .held import Held, read
 from .outcomes import Answer, BadBody, Bury, Decision, Delete, Exited, Fail, Leave
@@ -59,9 +58,6 @@ FLUSH_RESERVE: Final = 2.0
 
 UNWIND: Final = 0.5
 """Seconds that a cancelled handler has to unwind."""
-
-REPLY_PATIENCE: Final = 60.0
-"""Seconds for which a reply is tried that has no deadline of its own."""
 
 LATEST_RETURN: Final = VISIBILITY_TIMEOUT - 30.0
 """Seconds after its receive at which a message comes back at the latest: SQS refuses more
@@ -95,7 +91,13 @@ class Engine:
         self._codec = codec
         self._counts = Counts()
         sends = send_lanes(host, self._port)
-        self._responder = Responder(sends)
+        self._answering = Answering(
+            sends,
+            codec,
+            self._counts,
+            expose_errors=settings.expose_errors,
+            ended=self._answered,
+        )
         self._dead_letters = DeadLetters(host, sqs, self._port, url, sends)
         self._deletes = delete_lanes(host, self._port, linger=DELETE_LINGER)
         self._visibility = Visibility(
@@ -141,7 +143,7 @@ class Engine:
             **self._counts.as_dict(),
             running=len(self._running),
             waiting=len(self._waiting) + self._groups.waiting,
-            answering=len(self._responder),
+            answering=len(self._answering),
             seconds_since_poll=None if polled is None else now - polled,
             consecutive_failures=self._receiving.consecutive_failures,
             failure=self._receiving.failure or self._host.failure,
@@ -164,7 +166,7 @@ class Engine:
         """Whether replies, dead letters or deletes do not get off: to take more messages would
         only make it worse. What gets off refills."""
         return (
-            self._errands + len(self._responder) > MOST_UNFINISHED
+            self._errands + len(self._answering) > MOST_UNFINISHED
             or len(self._deletes) > MOST_UNFINISHED
             or self._groups.waiting > BATCH_ENTRIES * self._settings.concurrency
         )
@@ -329,69 +331,22 @@ class Engine:
             case Delete():
                 self._delete(held)
             case Answer() | Fail():
-                self._answer(held, decision)
+                # The group need not wait for the reply.
+                self._settle(held)
+                self._answering.answer(held, decision)
             case Leave(delay):
                 self._leave(held, delay)
             case Bury():
                 self._errands += 1
                 self._host.spawn(self._bury, held, decision)
 
-    def _answer(self, held: Held, decision: Answer | Fail) -> None:
-        """Send the reply, and delete the request once SQS has it."""
-        reply_to = held.request.reply_to
-        assert reply_to is not None
-        self._settle(held)
-        remaining = held.message.time_remaining()
-        if remaining <= 0:
-            self._counts.replies_dropped += 1
-            logger.debug("dropped a reply past its deadline: %s", held.received.message_id)
+    def _answered(self, held: Held, done: bool) -> None:
+        """Its reply has left, or never will; where it is not *done*, it should come back."""
+        if done:
             self._delete(held)
-            return
-        if isinstance(decision, Answer):
-            try:
-                body, attributes = outcomes.reply_to_send(self._codec, reply_to, decision.value)
-            except Exception as error:
-                self._counts.failed += 1
-                logger.error(
-                    "what the handler %r returned for message %s cannot be sent: %s",
-                    held.handler,
-                    held.received.message_id,
-                    wire.quoted(outcomes.text_of(error), 300),
-                )
-                decision = outcomes.unsendable(error, expose=self._settings.expose_errors)
-                body, attributes = outcomes.failure_to_send(reply_to, decision)
         else:
-            body, attributes = outcomes.failure_to_send(reply_to, decision)
-        self._post(held, body, attributes, remaining)
-
-    def _post(self, held: Held, body: str, attributes: Attributes, remaining: float) -> None:
-        assert held.answer_url is not None
-        loop = asyncio.get_running_loop()
-        expires = loop.time() + min(remaining, REPLY_PATIENCE)
-        if remaining != math.inf:
-            expires = loop.time() + remaining
-
-        def settled(error: QueueError | SendError | None) -> None:
-            if error is None:
-                self._counts.replies += 1
-                self._delete(held)
-            elif remaining == math.inf and loop.time() >= expires:
-                # It was never refused, and somebody may still wait: let it be done again.
-                logger.warning(
-                    "the reply to message %s could not be sent, and the message comes back: %s",
-                    held.received.message_id,
-                    error,
-                )
-                self._visibility.let_go(held)
-            else:
-                self._counts.replies_dropped += 1
-                logger.warning(
-                    "dropped the reply to message %s: %s", held.received.message_id, error
-                )
-                self._delete(held)
-            self._receiving.refill()
-
-        self._responder.post(held.answer_url, body, attributes, expires=expires, settled=settled)
+            self._visibility.let_go(held)
+        self._receiving.refill()
 
     async def _bury(self, held: Held, decision: Bury) -> None:
         message_id = held.received.message_id
@@ -526,7 +481,7 @@ class Engine:
                 group.start_soon(self._visibility.flush)
                 group.start_soon(self._deletes.flush)
                 await self._until(lambda: not self._errands)
-                await self._responder.flush()
+                await self._answering.flush()
             await self._visibility.flush()
             await self._deletes.flush()
             return
@@ -534,7 +489,7 @@ class Engine:
             "draining %s took too long; given up, and their messages come back: %d replies,"
             " %d deletes",
             self._url,
-            len(self._responder) + self._errands,
+            len(self._answering) + self._errands,
             len(self._deletes),
         )
 

@@ -1,0 +1,104 @@
+"""Sends the replies of a worker, and says when their requests are done with."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable
+from typing import Final
+
+from ..codecs import Codec
+from ..core import wire
+from ..errors import QueueError, SendError
+from ..lanes import Lanes
+from ..outgoing import Outgoing
+from ..responder import Responder
+from ..sqs.port import Attributes
+from . import outcomes
+from .held import Held
+from .outcomes import Answer, Fail
+from .statistics import Counts
+
+logger = logging.getLogger(__name__)
+
+PATIENCE: Final = 60.0
+"""Seconds for which a reply is tried that has no deadline of its own."""
+
+
+class Answering:
+    """The replies on their way. *ended* hears of each that is over, and whether its request is
+    done with; otherwise it should come back."""
+
+    def __init__(
+        self,
+        lanes: Lanes[Outgoing],
+        codec: Codec,
+        counts: Counts,
+        *,
+        expose_errors: bool,
+        ended: Callable[[Held, bool], None],
+    ) -> None:
+        self._responder = Responder(lanes)
+        self._codec = codec
+        self._counts = counts
+        self._expose_errors = expose_errors
+        self._ended = ended
+
+    def __len__(self) -> int:
+        """Replies on their way."""
+        return len(self._responder)
+
+    async def flush(self) -> None:
+        """Wait until all have ended."""
+        await self._responder.flush()
+
+    def answer(self, held: Held, decision: Answer | Fail) -> None:
+        """Send the reply to a request."""
+        remaining = held.message.time_remaining()
+        if remaining <= 0:
+            self._counts.replies_dropped += 1
+            logger.debug("dropped a reply past its deadline: %s", held.received.message_id)
+            self._ended(held, True)
+            return
+        body, attributes = self._rendered(held, decision)
+        loop = asyncio.get_running_loop()
+        expires = loop.time() + (PATIENCE if remaining == math.inf else remaining)
+
+        def settled(error: QueueError | SendError | None) -> None:
+            message_id = held.received.message_id
+            done = True
+            if error is None:
+                self._counts.replies += 1
+            elif remaining == math.inf and loop.time() >= expires:
+                # It was never refused, and somebody may still wait: let it be done again.
+                done = False
+                logger.warning(
+                    "the reply to message %s could not be sent, and the message comes back: %s",
+                    message_id,
+                    error,
+                )
+            else:
+                self._counts.replies_dropped += 1
+                logger.warning("dropped the reply to message %s: %s", message_id, error)
+            self._ended(held, done)
+
+        assert held.answer_url is not None
+        self._responder.post(held.answer_url, body, attributes, expires=expires, settled=settled)
+
+    def _rendered(self, held: Held, decision: Answer | Fail) -> tuple[str, Attributes]:
+        reply_to = held.request.reply_to
+        assert reply_to is not None
+        if isinstance(decision, Answer):
+            try:
+                return outcomes.reply_to_send(self._codec, reply_to, decision.value)
+            except Exception as error:
+                self._counts.failed += 1
+                logger.error(
+                    "what the handler %r returned for message %s cannot be sent: %s",
+                    held.handler,
+                    held.received.message_id,
+                    wire.quoted(outcomes.text_of(error), 300),
+                )
+                decision = outcomes.unsendable(error, expose=self._expose_errors)
+        return outcomes.failure_to_send(reply_to, decision)
