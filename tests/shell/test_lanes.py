@@ -227,6 +227,13 @@ async def test_idle_lanes_set_no_timers(server: Server) -> None:
         add(lanes, items("a"))
         await asyncio.sleep(10)
         assert not timers()
+        [withdrawn] = items("b")
+        add(lanes, [withdrawn])
+        await asyncio.sleep(0.1)
+        assert len(timers()) == 1
+        lanes.withdraw("url", withdrawn)
+        await asyncio.sleep(0.1)
+        assert not timers()
 
 
 # --------------------------------------------------------------------- failures

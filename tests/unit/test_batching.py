@@ -138,6 +138,13 @@ def test_flushing_does_not_end_a_pause() -> None:
     assert lane.next_batch(4.9) is None
 
 
+def test_lingering_does_not_end_a_pause() -> None:
+    lane = lane_of(PATIENT, "a")
+    lane.pause(5.0)
+    assert lane.due() == 5.0
+    assert lane.next_batch(4.9) is None
+
+
 def test_lane_in_trouble_probes_with_one_batch() -> None:
     lane = lane_of(STANDARD, *names(50))
     lane.pause(5.0)
