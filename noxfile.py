@@ -16,6 +16,7 @@ import importlib.util
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -102,15 +103,15 @@ nox.options.error_on_missing_interpreters = True
 nox.options.sessions = ["lint", "typing", "docs", "tests"]
 
 
-def install(session: nox.Session, *groups: str, extras: str = "") -> None:
-    """Install dependency groups and the package, from a wheel built now."""
+def install(session: nox.Session, *groups: str, extras: str = "", pins: Sequence[str] = ()) -> None:
+    """Install dependency groups and the package, from a wheel built now, beside *pins*."""
     session.install("hatchling", *nox.project.dependency_groups(PYPROJECT, *groups))
     wheels = Path(session.create_tmp()) / "wheel"
     shutil.rmtree(wheels, ignore_errors=True)
     build = ["hatchling", "build", "-t", "wheel", "-d", str(wheels)]
     session.run("python", "-m", *build, silent=True)
     (wheel,) = wheels.iterdir()
-    session.install(f"{wheel}{extras}")
+    session.install(f"{wheel}{extras}", *pins)
     # Its version may be that of the wheel before it, which would be kept.
     session.install("--force-reinstall", "--no-deps", str(wheel))
 
@@ -147,9 +148,8 @@ for version in PYTHONS:
 @nox.session(name="tests-lowest", default=False)
 def tests_lowest(session: nox.Session) -> None:
     """The tests, with the lowest versions of the dependencies that pyproject.toml allows."""
-    install(session, "test", extras="[testing]")
     lowest = [each.replace(">=", "==") for each in PYPROJECT["project"]["dependencies"]]
-    session.install(*lowest)
+    install(session, "test", extras="[testing]", pins=lowest)
     # The botocore of that time says so itself.
     old = "ignore:datetime.datetime.utcnow:DeprecationWarning"
     session.run("pytest", "-W", old, *session.posargs, env={"PYTHONSAFEPATH": "1"})

@@ -465,7 +465,7 @@ class ReplyQueue:
                 logger.debug("no reply queue was created: %s", error)
         live = self._retire() or live
         until = asyncio.get_running_loop().time() + CLOSE_PATIENCE
-        with anyio.move_on_at(until) as scope:
+        with anyio.CancelScope(deadline=until) as scope:
             if live is not None:
                 await self._delete(live.url, until, young_until=live.born + YOUNG_AT_CLOSING)
             for name in sorted(self._unconfirmed):

@@ -466,7 +466,7 @@ class Engine:
         self._waiting.clear()
         if self._running or self._receiving.in_flight:
             logger.info("draining %s: waiting for %s", self._url, self._awaited())
-        with anyio.move_on_at(handlers_end):
+        with anyio.CancelScope(deadline=handlers_end):
             await self._until(lambda: not self._running and not self._receiving.in_flight)
         if self._running or self._receiving.in_flight:
             logger.warning(
@@ -475,7 +475,7 @@ class Engine:
                 self._awaited(),
             )
             await self._cancel_handlers(min(UNWIND, end - handlers_end))
-        with anyio.move_on_at(end):
+        with anyio.CancelScope(deadline=end):
             async with anyio.create_task_group() as group:
                 # Whatever the replies meet, the other calls do not wait for them.
                 group.start_soon(self._visibility.flush)
