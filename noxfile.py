@@ -181,3 +181,11 @@ def demo(session: nox.Session) -> None:
     session.run(
         "python", "-m", "sqs_orchestrator", "demo", *session.posargs, env={"PYTHONSAFEPATH": "1"}
     )
+
+
+@nox.session(default=False)
+def benchmark(session: nox.Session) -> None:
+    """Measure it against its peers, on one server. Arguments after `--` go to the benchmark."""
+    install(session, "benchmark", extras="[testing]")
+    # From the root, so that its processes find `tests`.
+    session.run("python", "-m", "tests.benchmarks", *session.posargs)
