@@ -14,10 +14,13 @@ import sys
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+from sqs_orchestrator import Message, Poller, Publisher, ReplyQueue
+from sqs_orchestrator.testing import MemoryServer, VirtualTimeLoop, connect
 from tests.benchmarks.contenders import ROOT
 from tests.benchmarks.side import bodies
+from tests.benchmarks.sides.ours import Requester
 
 PENDING: Final = 10_000
 HOURS: Final = 24
@@ -70,9 +73,6 @@ def measure_memory(endpoint_url: str) -> dict[str, float]:
 
 
 async def _memory(endpoint_url: str, how: str) -> dict[str, float]:
-    # Not imported by the process that only measures.
-    from tests.benchmarks.sides.ours import Requester
-
     measure: Callable[[], float] = _traced if how == "traced" else _resident
     queue = f"memory-{how}"
     requester = Requester(endpoint_url, "", {})
@@ -132,10 +132,7 @@ def measure_idle() -> dict[str, float]:
 
 
 def _idle() -> dict[str, float]:
-    from sqs_orchestrator import Poller, Publisher, ReplyQueue
-    from sqs_orchestrator.testing import MemoryServer, VirtualTimeLoop, connect
-
-    async def answer(message: Any) -> str:
+    async def answer(message: Message) -> str:
         return "yes"
 
     async def watch() -> dict[str, float]:

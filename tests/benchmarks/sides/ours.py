@@ -112,7 +112,7 @@ class Requester(_Ours):
     async def all_sent(self) -> None:
         """Wait until SQS has all that is to be sent."""
         await asyncio.sleep(0.1)
-        while self.publisher.statistics().unsent:
+        while self.publisher.statistics().unsent:  # noqa: ASYNC110 - nothing tells it
             await asyncio.sleep(0.05)
         await asyncio.sleep(0.2)
 
