@@ -124,6 +124,21 @@ def plain_botocore(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("botocore.session.handlers.BUILTIN_HANDLERS", plain)
 
 
+LOADER = AioSession().get_component("data_loader")
+
+
+@pytest.fixture(autouse=True)
+def data_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let all sessions share what one of them has read: botocore's data files are large."""
+
+    def make_session(profile: str | None = None) -> AioSession:
+        session = AioSession(profile=profile)
+        session.register_component("data_loader", LOADER)
+        return session
+
+    monkeypatch.setattr("sqs_orchestrator.sqs.opening.AioSession", make_session)
+
+
 @asynccontextmanager
 async def opened(server: Server, **settings: Any) -> AsyncIterator[LeanSQS]:
     async with open_sqs(**SETTINGS | {"endpoint_url": server.url} | settings) as port:
