@@ -165,7 +165,6 @@ class Publisher:
                 self._finished.clear()
                 await self._finished.wait()
             await self._lanes.flush()
-            await self._responder.flush()
         for scope in list(self._unfinished):
             scope.cancel()
         for send in list(self._sends):

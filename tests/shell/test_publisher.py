@@ -175,6 +175,17 @@ async def test_request_counts_the_librarys_own_attributes(server: MemoryServer) 
         await bench.publisher.request("orders", "fits", attributes=nine, timeout=math.inf)
 
 
+async def test_largest_request_that_is_taken_is_one_that_sqs_takes(bench: Bench) -> None:
+    with pytest.raises(MessageTooLarge) as caught:
+        await bench.publisher.request("orders", "x" * 1_048_576)
+    most = 1_048_576 - (caught.value.size - 1_048_576)
+    async with working(bench.server):
+        reply = await bench.publisher.request("orders", "x" * most, timeout=1_000_000)
+        assert len(reply.body) == most
+        with pytest.raises(MessageTooLarge):
+            await bench.publisher.request("orders", "x" * (most + 1))
+
+
 @pytest.mark.parametrize("delay", [-1, 901, math.nan, "1"])
 async def test_delay_that_sqs_would_refuse_is_refused(server: MemoryServer, delay: Any) -> None:
     async with publishing(server) as bench:
@@ -327,6 +338,7 @@ async def test_queue_deleted_and_made_again_is_found_again(bench: Bench) -> None
     with pytest.raises(QueueNotFound) as caught:
         await bench.publisher.send("orders", "b")
     assert caught.value.queue == "orders"
+    assert bench.sqs.known_url("orders") is None
     await asyncio.sleep(61)
     await bench.sqs.create_queue("orders")
     await bench.publisher.send("orders", "c")
@@ -988,6 +1000,21 @@ async def test_pending_requests_fail_at_once_when_leaving(server: MemoryServer) 
     bench.assert_nothing_pends()
     assert server.queues == ["orders"]
     assert asyncio.all_tasks() == tasks
+
+
+async def test_pending_requests_do_not_wait_for_the_flush(server: MemoryServer) -> None:
+    async with publishing(server, ready=True) as bench:
+        request = bench.task(bench.publisher.request("orders", "a"))
+        await asyncio.sleep(1)
+        bench.faults.hold("SendMessageBatch")
+        send = bench.task(bench.publisher.send("orders", "b"))
+        await asyncio.sleep(1)
+        began = now()
+        leaving = bench.task(bench.publisher.aclose())
+        assert isinstance(await ended(request), ReplyQueueClosed)
+        assert now() == began
+        await leaving
+        assert isinstance(await ended(send), SendError)
 
 
 @pytest.mark.parametrize("operation", ["GetQueueUrl", "CreateQueue"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 from collections.abc import Awaitable, Callable
 
@@ -314,7 +315,9 @@ async def test_next_to_ask_after_a_failure_starts_anew() -> None:
     await host.stop()
 
 
-async def test_flight_without_anybody_waiting_may_fail_in_silence() -> None:
+async def test_flight_without_anybody_waiting_may_fail_in_silence(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     host = await started()
     flights: Flights[int] = Flights(host)
     only = asyncio.create_task(flights.run("a", Work(QueueError("unseen"))))
@@ -323,6 +326,8 @@ async def test_flight_without_anybody_waiting_may_fail_in_silence() -> None:
     await asyncio.sleep(2)
     assert host.running
     await host.stop()
+    gc.collect()
+    assert not caplog.records
 
 
 async def test_who_waits_for_a_flight_hears_when_the_host_ends() -> None:
