@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from typing import Final
 
 import pytest
@@ -18,12 +18,18 @@ import pytest_asyncio
 import sqs_orchestrator as so
 from tests.servers import CREDENTIALS, running_server
 
-from .proxy import FaultProxy
+from .proxy import Fault, FaultProxy
 
 WHOLE: Final = os.environ.get("SQS_FAULTS") == "all"
 """Whether everything runs, at full length."""
 
 Connect = Callable[[], so.Connection]
+
+
+def cases(everything: Collection[Fault], *few: Fault) -> Collection[Fault]:
+    """*everything*, or in a usual run *few* of it."""
+    assert set(few) <= set(everything)
+    return everything if WHOLE else few
 
 
 @pytest.fixture(scope="session")

@@ -59,6 +59,8 @@ class Fault(enum.Enum):
     THROTTLED = "throttled"
     DENIED = "access denied"
     EXPIRED = "expired credentials"
+    UNKNOWN_KEY = "an access key that AWS does not know"
+    WRONG_SECRET = "a secret that is not the access key's"
     RESET = "connection reset, the call never sent on"
     DROPPED = "connection reset, the call sent on: SQS did it"
     CUT = "half of an answer: SQS did it"
@@ -165,10 +167,14 @@ class FaultProxy:
         self.injected: Counter[Fault] = Counter()
         """What went wrong, and how often."""
         self.accepted: list[Accepted] = []
+        self.deleted: set[str] = set()
+        """Receipt handles for whose delete SQS was asked."""
         self.refused_clocks = 0
+        """Calls refused for their clock."""
         self._rules: tuple[Rule, ...] = ()
         self._random = random.Random(seed)
         self._later: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+        self._planted = 0
         self._ready = threading.Event()
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._main, name="fault proxy", daemon=True)
@@ -196,6 +202,24 @@ class FaultProxy:
     def heal(self) -> None:
         """Let everything go well from now on."""
         self._rules = ()
+
+    def plant(self, queue_url: str, *messages: Mapping[str, Any]) -> None:
+        """Hand *messages* out as if they had been in the queue, in receives from now on: also
+        such as the server behind would refuse. What they lack for a message is added."""
+        for message in messages:
+            self._planted += 1
+            self._later[queue_url].append(
+                {
+                    "MessageId": f"planted-{self._planted}",
+                    "ReceiptHandle": f"planted-{self._planted}",
+                    "Body": "1",
+                    **message,
+                }
+            )
+
+    def planted_left(self, queue_url: str) -> int:
+        """How many of them, and of other messages kept for later, are still to come."""
+        return len(self._later[queue_url])
 
     @property
     def connections(self) -> int:
@@ -261,6 +285,8 @@ class FaultProxy:
             json.loads(body) if body else {},
         )
         self.calls[call.operation] += 1
+        if call.operation == "DeleteMessageBatch":
+            self.deleted |= {entry["ReceiptHandle"] for entry in call.parameters["Entries"]}
         if self.checks_clock and (refusal := _clock_refusal(request.headers)) is not None:
             self.refused_clocks += 1
             return refusal.response()
@@ -325,6 +351,8 @@ class FaultProxy:
             Fault.THROTTLED: (_THROTTLED, _THROTTLED_BY_CORAL),
             Fault.DENIED: (_denied(call),),
             Fault.EXPIRED: (_EXPIRED,),
+            Fault.UNKNOWN_KEY: (_UNKNOWN_KEY,),
+            Fault.WRONG_SECRET: (_WRONG_SECRET,),
         }
         return self._random.choice(refusals[fault])
 
@@ -465,6 +493,17 @@ _EXPIRED: Final = _refusal(
     "The security token included in the request is expired",
     status=403,
 )
+_UNKNOWN_KEY: Final = _refusal(
+    "com.amazon.coral.service#UnrecognizedClientException",
+    "The security token included in the request is invalid.",
+    status=403,
+)
+_WRONG_SECRET: Final = _refusal(
+    "com.amazon.coral.service#InvalidSignatureException",
+    "The request signature we calculated does not match the signature you provided. Check your"
+    " AWS Secret Access Key and signing method.",
+    status=403,
+)
 
 _INSTEAD: Final = (
     Fault.RESET,
@@ -473,6 +512,8 @@ _INSTEAD: Final = (
     Fault.THROTTLED,
     Fault.DENIED,
     Fault.EXPIRED,
+    Fault.UNKNOWN_KEY,
+    Fault.WRONG_SECRET,
 )
 
 GARBAGE: Final = (

@@ -9,7 +9,7 @@ import pytest
 
 import sqs_orchestrator as so
 
-from .conftest import WHOLE, Connect
+from .conftest import WHOLE, Connect, cases
 from .proxy import LASTING, MESSAGE_OPERATIONS, PASSING, Fault, FaultProxy
 from .rounds import Load, Workers, assert_no_reply_queue, assert_nothing_left, becomes_empty
 
@@ -45,7 +45,13 @@ class Weather:
             # What SQS still has comes back by itself, and is handled or has expired.
             self._proxy.heal()
             await becomes_empty(self._direct, self._queue)
-        print(load.outcomes(), self._proxy.calls, self._proxy.injected, sep="\n")
+        print(
+            load.outcomes(),
+            f"lag {load.lag:.2f} s",
+            self._proxy.calls,
+            self._proxy.injected,
+            sep="\n",
+        )
         for fault in faults:
             assert self._proxy.injected[fault], fault
         load.check(range(count), self.workers.handled, self._proxy, *also)
@@ -68,7 +74,11 @@ async def test_requests_survive_all_that_passes_at_once(weather: Weather) -> Non
     assert load.outcomes()["reply"] > ALL_AT_ONCE / 2
 
 
-@pytest.mark.parametrize("fault", PASSING, ids=lambda fault: fault.name.lower())
+@pytest.mark.parametrize(
+    "fault",
+    cases(PASSING, Fault.DROPPED, Fault.DUPLICATED, Fault.PARTLY_FAILED),
+    ids=lambda fault: fault.name.lower(),
+)
 async def test_requests_survive_what_passes(weather: Weather, fault: Fault) -> None:
     load = await weather.survive(fault, count=EACH)
     assert not weather.workers.failures
@@ -79,5 +89,6 @@ async def test_requests_survive_what_passes(weather: Weather, fault: Fault) -> N
 @pytest.mark.parametrize("fault", LASTING, ids=lambda fault: fault.name.lower())
 async def test_requests_survive_what_sqs_refuses(weather: Weather, fault: Fault) -> None:
     refusal = so.SendError if fault is Fault.PARTLY_REFUSED else so.AccessDenied
-    await weather.survive(fault, count=EACH, also=(refusal,))
+    # A reply that is refused is given up, and its request waits in vain.
+    await weather.survive(fault, count=EACH, also=(refusal,), timeout=5.0)
     assert all(isinstance(failure, refusal) for failure in weather.workers.failures)
