@@ -169,7 +169,7 @@ class ReplyTo:
             reply_to = _reply_to(attributes)
         except Malformed as error:
             raise ValueError(f"not a reply address: {error.reason}") from None
-        if reply_to is None or _NOT_FOR_SQS.search(f"{reply_to.id}{reply_to.request_message_id}"):
+        if reply_to is None:
             raise ValueError(f"not a reply address: {quoted(text)}")
         return reply_to
 
@@ -287,15 +287,25 @@ def _reply_to(attributes: Attributes) -> ReplyTo | None:
             raise Malformed(f"{_REPLY_ADDRESS} is no queue URL: {quoted(address)}")
         if mark and not correlation_id:
             raise Malformed(f"{_REPLY_ADDRESS} has an empty correlation id: {quoted(address)}")
+        _check_sendable(_REPLY_ADDRESS, correlation_id)
         plain = ReplyTo(queue_url, correlation_id or None)
         legacy_id = _text(attributes, _LEGACY_ID, plain)
+        _check_sendable(_LEGACY_ID, legacy_id, plain)
         return plain if legacy_id is None else ReplyTo(queue_url, correlation_id or None, legacy_id)
     address = _text(attributes, _LEGACY_ADDRESS)
     if address is None:
         return None
     if not _URL.fullmatch(address):
         raise Malformed(f"{_LEGACY_ADDRESS} is no queue URL: {quoted(address)}")
-    return ReplyTo(address, None, _text(attributes, _LEGACY_ID))
+    legacy_id = _text(attributes, _LEGACY_ID)
+    _check_sendable(_LEGACY_ID, legacy_id)
+    return ReplyTo(address, None, legacy_id)
+
+
+def _check_sendable(name: str, id_: str | None, reply_to: ReplyTo | None = None) -> None:
+    """Refuse an id that no reply can carry: it would spoil the batch that its reply is in."""
+    if id_ and _NOT_FOR_SQS.search(id_):
+        raise Malformed(f"{name} has a character that SQS refuses: {quoted(id_)}", reply_to)
 
 
 # ---------------------------------------------------------------------- replies

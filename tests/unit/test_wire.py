@@ -266,6 +266,20 @@ def test_malformed_reason_is_safe_to_log() -> None:
     assert len(caught.value.reason) < 1000
 
 
+def test_parser_refuses_id_that_no_reply_can_carry() -> None:
+    for wrong in ("\x00", "a\ud800", "\ufffe"):
+        with pytest.raises(Malformed, match="SQS refuses") as caught:
+            wire.parse_request({"ResponseQueueUrl": string(f"{URL}#{wrong}")})
+        assert caught.value.reply_to is None
+        with pytest.raises(Malformed, match="SQS refuses") as caught:
+            wire.parse_request(
+                {"ResponseQueueUrl": string(URL + "#a"), "RequestMessageId": string(wrong)}
+            )
+        assert caught.value.reply_to == ReplyTo(URL, "a")
+        with pytest.raises(Malformed, match="SQS refuses"):
+            wire.parse_request({"ReplyTo": string(URL), "RequestMessageId": string(wrong)})
+
+
 @pytest.mark.parametrize("address", ["reply please", URL + "#a", "", "ftp://host/1/q"])
 def test_parser_refuses_legacy_address(address: str) -> None:
     with pytest.raises(Malformed):
