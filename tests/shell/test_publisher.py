@@ -226,6 +226,23 @@ async def test_send_keeps_the_order_of_a_fifo_queue_over_failures(server: Memory
         assert bodies == [str(number) for number in range(30) if number != 3]
 
 
+async def test_slow_batch_of_a_fifo_queue_is_not_overtaken(server: MemoryServer) -> None:
+    async with publishing(server, "orders.fifo") as bench:
+        bench.faults.delay("SendMessageBatch", 1.0, times=1)
+        sends = []
+        for number in range(30):
+            sends.append(
+                bench.task(
+                    bench.publisher.send(
+                        "orders.fifo", number, group_id="g", deduplication_id=str(number)
+                    )
+                )
+            )
+            await asyncio.sleep(0.03)
+        await asyncio.gather(*sends)
+        assert bench.bodies("orders.fifo") == [str(number) for number in range(30)]
+
+
 async def test_send_leaves_deduplication_to_the_queue(server: MemoryServer) -> None:
     server.create(
         server.account,

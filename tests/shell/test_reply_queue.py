@@ -403,6 +403,9 @@ async def test_passing_errors_of_receives_are_waited_out(bench: Bench, error: An
         began = now()
         await bench.publisher.request("orders", "b", timeout=60)
         assert now() < began + 0.2
+        bench.faults.fail("ReceiveMessage", error, times=1)
+        await bench.publisher.request("orders", "c", timeout=60)
+        assert now() < began + 0.5, "a new failure is a first one"
     assert bench.replies.statistics().consecutive_failures == 0
 
 
@@ -675,6 +678,24 @@ async def test_queue_whose_creation_was_never_confirmed_is_deleted(server: Memor
             await bench.publisher.ready()
         assert len(bench.reply_queues) == 2
         server.faults.clear()
+    assert server.queues == ["orders"]
+
+
+async def test_leaving_costs_one_call(server: MemoryServer) -> None:
+    async with publishing(server, ready=True):
+        pass
+    assert server.calls == {"DeleteQueue": 1}
+
+
+async def test_creation_under_way_is_awaited_and_deleted(server: MemoryServer) -> None:
+    """Cancelling it would not do: SQS may carry out what it was asked for all the same."""
+    async with publishing(server) as bench:
+        gate = server.faults.hold("CreateQueue")
+        making = bench.task(bench.publisher.ready())
+        await gate.arrived()
+        asyncio.get_running_loop().call_later(2, gate.release)
+    assert isinstance(await ended(making), ReplyQueueClosed)
+    assert (server.calls["CreateQueue"], server.calls["DeleteQueue"]) == (1, 1)
     assert server.queues == ["orders"]
 
 
