@@ -326,6 +326,7 @@ async def test_flight_without_anybody_waiting_may_fail_in_silence(
     await asyncio.sleep(2)
     assert host.running
     await host.stop()
+    del only
     gc.collect()
     assert not caplog.records
 
