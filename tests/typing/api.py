@@ -1,0 +1,66 @@
+"""What type checkers see of the public names. Checked, never run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, assert_type
+
+import sqs_orchestrator as so
+
+
+@dataclass
+class Order:
+    """A body."""
+
+    number: int
+
+
+async def requester(sqs: so.Connection, shared: so.ReplyQueue) -> None:
+    async with so.Publisher(sqs, reply_queue=shared, default_timeout=5) as publisher:
+        assert_type(publisher, so.Publisher)
+        assert_type(await publisher.send("orders", Order(1), delay=5), str)
+        assert_type(await publisher.request("orders", {"id": 1}, timeout=5), so.Reply)
+        assert_type(await publisher.request("orders", {"id": 1}, returns=Order), Order)
+        assert_type(await publisher.request("orders", {"id": 1}, returns=list[Order]), list[Order])
+        assert_type(publisher.statistics(), so.PublisherStatistics)
+        assert_type(publisher.statistics().pending, int)
+
+
+async def connection() -> None:
+    async with so.connect(region_name="eu-west-1") as sqs:
+        assert_type(sqs, so.Connection)
+        assert_type(await sqs.create_queue("orders", dead_letter_queue=True), str)
+        assert_type(await sqs.queue_url("orders"), str)
+        assert_type(await so.sweep(sqs, "sqs_orchestrator_reply_", dry_run=True), list[str])
+
+
+async def worker(sqs: so.Connection) -> None:
+    poller = so.Poller(sqs, "orders", concurrency=50)
+
+    @poller.handler
+    async def handle(message: so.Message) -> dict[str, Any]:
+        assert_type(message.body, str)
+        assert_type(message.time_remaining(), float)
+        return {"done": message.json()["id"]}
+
+    @poller.handler("cancel")
+    async def cancel(order: Order, message: so.Message) -> int:
+        if message.receive_count > 3:
+            raise so.Reject("too often", code="too_often", details={"count": 3})
+        return order.number
+
+    # The decorators leave the functions what they were.
+    assert_type(await cancel(Order(1), so.Message("{}")), int)
+    assert_type(await handle(so.Message("{}")), dict[str, Any])
+    assert_type(await poller.run(), None)
+    assert_type(poller.statistics(), so.PollerStatistics)
+
+
+def errors(error: so.SQSOrchestratorError) -> None:
+    if isinstance(error, so.RemoteError):
+        assert_type(error.code, str)
+        assert_type(error.queue, str | None)
+    elif isinstance(error, so.SendError):
+        assert_type(error.maybe_sent, bool)
+    elif isinstance(error, so.QueueError):
+        assert_type(error.code, str | None)
