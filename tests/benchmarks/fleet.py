@@ -6,7 +6,8 @@ that is up to date. Part of a fleet crashes at once; then it is counted what the
 and how long it takes until the last queue of the dead is gone.
 
 Where a fleet and its survivors are large, only those of a stretch of the ring sweep, and what
-they call is scaled up: what is left in another stretch is no business of theirs.
+they call is scaled up: what is left in another stretch is no business of theirs. The last queue
+of the dead is then the last of that stretch.
 """
 
 from __future__ import annotations

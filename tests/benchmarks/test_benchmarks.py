@@ -1,0 +1,146 @@
+"""What the benchmark makes of its samples, and the fleets that it simulates."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from sqs_orchestrator.core import ring
+from tests.benchmarks import fleet
+from tests.benchmarks.__main__ import load
+from tests.benchmarks.bars import Bar, asking, bars
+from tests.benchmarks.contenders import CONTENDERS, FLOOR, OURS, SINGLE
+from tests.benchmarks.plots import draw
+from tests.benchmarks.report import report
+from tests.benchmarks.results import Results, Sample, Spread
+from tests.benchmarks.scenarios import CONCURRENT, scenarios, takes_part
+
+
+def sample(scenario: str, contender: str, number: int, seconds: float, cpu: float) -> Sample:
+    """A run of a thousand messages."""
+    calls = {"SendMessageBatch": 200, "ReceiveMessage": 200, "DeleteMessageBatch": 200}
+    return Sample(scenario, contender, number, 1_000, seconds, 0.01, 0.02, cpu / 2, cpu / 2, calls)
+
+
+@pytest.fixture
+def results() -> Results:
+    """Three rounds, in which the machine becomes ever slower."""
+    facts = {
+        "server": "fauxqs",
+        "machine": "x86_64, 2 cores",
+        "python": "3.13.0",
+        "packages": {"aiobotocore": "3.0"},
+        "rounds": 3,
+        "load before": 0.0,
+    }
+    found = Results(facts)
+    for at_a_time in CONCURRENT:
+        for number, slowness in enumerate((1.0, 2.0, 10.0)):
+            found.samples += [
+                sample(asking(at_a_time), OURS, number, 0.25 * slowness, 0.2 * slowness),
+                sample(asking(at_a_time), FLOOR, number, 0.5 * slowness, 0.6 * slowness),
+            ]
+    return found
+
+
+def test_ratio_compares_within_a_round(results: Results) -> None:
+    spread = results.ratio(asking(10), OURS, FLOOR, lambda each: each.rate)
+    assert spread == Spread(2.0, 2.0, 2.0)
+
+
+def test_ratio_skips_rounds_that_the_other_missed(results: Results) -> None:
+    del results.samples[1]  # the floor's of the first round
+    spread = results.ratio(asking(1), OURS, FLOOR, lambda each: each.cpu)
+    assert spread is not None
+    assert spread.median == pytest.approx(1 / 3)
+    assert results.ratio(asking(1), OURS, SINGLE, lambda each: each.cpu) is None
+
+
+def test_spread_is_of_all_rounds(results: Results) -> None:
+    spread = results.spread(asking(1_000), OURS, lambda each: each.cpu)
+    assert spread is not None
+    assert (spread.least, spread.median, spread.most) == pytest.approx((2e-4, 4e-4, 2e-3))
+
+
+@pytest.mark.parametrize(
+    ("bar", "met"),
+    [
+        (Bar("", Spread(0.5, 0.1, 9), at_most=0.5), True),
+        (Bar("", Spread(0.51, 0.1, 9), at_most=0.5), False),
+        (Bar("", Spread(2, 0.1, 9), at_least=2), True),
+        (Bar("", Spread(1.9, 0.1, 9), at_least=2), False),
+        (Bar("", Spread(1, 1, 1), at_least=1, at_most=1), True),
+        (Bar("", Spread(0, 0, 0), at_least=1, at_most=1), False),
+        (Bar("", None, at_most=0.5), None),
+    ],
+)
+def test_bar_is_met_by_the_median(bar: Bar, met: bool | None) -> None:
+    assert bar.met is met
+
+
+def test_bars_judge_what_was_measured(results: Results) -> None:
+    found = {bar.what: bar for bar in bars(results)}
+    assert found["API calls per round trip, 1,000 at a time"].met is True
+    assert found["CPU per round trip, to the floor's"].met is True
+    # 400 microseconds are 2,500 a second.
+    assert found["round trips per second of CPU, asyncio"].met is False
+    assert found["one-way throughput, to the floor's"].met is None
+
+
+def test_report_names_what_was_left_out(results: Results) -> None:
+    results.left_out["some peer"] = "it does not exist"
+    shown = report(results)
+    assert "Left out: some peer: it does not exist" in shown
+    assert "MISSED" in shown
+
+
+def test_results_survive_their_file(results: Results, tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(asdict(results)), "utf-8")
+    assert load(path) == results
+
+
+def test_plots_are_well_formed(results: Results, tmp_path: Path) -> None:
+    paths = list(draw(results, tmp_path))
+    assert len(paths) == 3
+    for path in paths:
+        root = ElementTree.fromstring(path.read_text("utf-8"))
+        assert root.tag == "{http://www.w3.org/2000/svg}svg"
+        words = [text.text for text in root.iter("{http://www.w3.org/2000/svg}text")]
+        assert "this library" in words
+
+
+def test_every_scenario_has_its_contenders() -> None:
+    for scenario in scenarios():
+        assert any(takes_part(contender, scenario) for contender in CONTENDERS), scenario
+
+
+@pytest.mark.parametrize("part", [0.01, 0.5, 0.999])
+@pytest.mark.parametrize("requesters", [10, 1_000])
+def test_survivors_clean_up_within_the_budget(requesters: int, part: float) -> None:
+    outcome = fleet.simulate(requesters, part)
+    assert outcome.crashed == min(max(round(requesters * part), 1), requesters - 1)
+    assert outcome.wronged == 0
+    assert outcome.retention - fleet.HEARTBEAT * 6 < outcome.all_after
+    assert outcome.tag_calls <= ring.TAG_CALLS
+    assert outcome.most_tag_calls <= 1.2 * ring.TAG_CALLS
+
+
+def test_healthy_fleet_lists_once_per_sweep() -> None:
+    outcome = fleet.Simulation(1_000, 0).run(1_000)
+    assert outcome.listings == pytest.approx(ring.SWEEPS, rel=0.1)
+    assert outcome.tag_calls == pytest.approx(ring.HEARTBEATS + ring.SWEEPS, rel=0.1)
+    assert outcome.wronged == 0
+
+
+def test_stretch_stands_for_the_whole_ring(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = fleet.simulate(3_000, 0.5)
+    monkeypatch.setattr(fleet, "MOST_SWEEPERS", 1_000)
+    stretch = fleet.simulate(3_000, 0.5)
+    assert stretch.tag_calls == pytest.approx(whole.tag_calls, rel=0.15)
+    assert stretch.half_after == pytest.approx(whole.half_after, rel=0.15)
+    assert stretch.wronged == 0
