@@ -361,10 +361,6 @@ class ReplyQueue:
             return await self._creation.run("", self._create)
         raise ReplyQueueClosed("the reply queue was closed while it was being created")
 
-    def trouble(self) -> QueueError | None:
-        """Why the queue is still not created."""
-        return self._sqs.trouble(self.prefix)
-
     # ---------------------------------------------------------------------- its life
 
     async def _create(self) -> Live:
