@@ -30,7 +30,7 @@ from .core.limits import BATCH_ENTRIES, MIN_RETENTION, RETENTION, WAIT_TIME
 from .core.polling import Receivers
 from .core.ring import Pacer
 from .errors import QueueError, QueueNotFound, ReplyQueueClosed, ReplyQueueLost
-from .heartbeat import Heartbeat
+from .heartbeat import YOUNG, Heartbeat
 from .outgoing import Deletion, delete_lanes
 from .retry import retrying
 from .sqs.port import SQS, Received
@@ -45,9 +45,6 @@ a receive whose answer got lost hides its replies for this long."""
 
 DELETE_LINGER = 1.5
 """Seconds that the delete of a reply waits for company: a reply seen twice is harmless."""
-
-YOUNG = 10.0
-"""Seconds in which "does not exist" means "not yet": SQS asks for one after creating."""
 
 YOUNG_INTERVAL = 0.25
 

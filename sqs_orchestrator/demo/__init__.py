@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-import logging
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -38,8 +37,6 @@ def run(*, requests: int, concurrency: int) -> int:
 
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # the bars are more than ASCII
-    # It tells of every call, with a time and in red where it is a refusal.
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
     try:
         with moto_server() as endpoint_url:
             return asyncio.run(_direct(endpoint_url, requests, concurrency))

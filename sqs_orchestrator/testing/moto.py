@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -21,12 +22,25 @@ def moto_server() -> Iterator[str]:
         ImportError: moto is not installed.
     """
     server = _server_class()(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
+    with _quiet(logging.getLogger("werkzeug")):
+        server.start()
+        try:
+            host, port = server.get_host_and_port()
+            yield f"http://{host}:{port}"
+        finally:
+            server.stop()
+
+
+@contextmanager
+def _quiet(logger: logging.Logger) -> Iterator[None]:
+    """Werkzeug, on which moto runs, prints a line for every call unless it is told a level."""
+    before = logger.level
+    if before == logging.NOTSET:
+        logger.setLevel(logging.WARNING)
     try:
-        host, port = server.get_host_and_port()
-        yield f"http://{host}:{port}"
+        yield
     finally:
-        server.stop()
+        logger.setLevel(before)
 
 
 def _server_class() -> Any:
