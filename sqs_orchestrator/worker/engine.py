@@ -83,6 +83,7 @@ class Engine:
         codec: Codec,
     ) -> None:
         self._host = host
+        self._loop = asyncio.get_running_loop()
         self._port: SQS = sqs.port
         self._url = url
         self._fifo = url.endswith(".fifo")
@@ -138,7 +139,8 @@ class Engine:
     def statistics(self) -> PollerStatistics:
         """A snapshot of the counters."""
         polled = self._receiving.polled
-        now = asyncio.get_running_loop().time() if polled is not None else 0.0
+        # Not the running loop: a health check may ask from a thread.
+        now = self._loop.time()
         return PollerStatistics(
             **self._counts.as_dict(),
             running=len(self._running),
@@ -263,11 +265,6 @@ class Engine:
         self._intake.finished(asyncio.get_running_loop().time() - held.started)
         error: BaseException | None = None
         result: Any = None
-        if not self._host.running:
-            # Left behind by the drain: nothing can be done for its message any more.
-            if not task.cancelled():
-                task.exception()  # marked as seen
-            return
         try:
             result = task.result()
         except Exited as exited:
@@ -476,12 +473,8 @@ class Engine:
             )
             await self._cancel_handlers(min(UNWIND, end - handlers_end))
         with anyio.CancelScope(deadline=end):
-            async with anyio.create_task_group() as group:
-                # Whatever the replies meet, the other calls do not wait for them.
-                group.start_soon(self._visibility.flush)
-                group.start_soon(self._deletes.flush)
-                await self._until(lambda: not self._errands)
-                await self._answering.flush()
+            await self._until(lambda: not self._errands)
+            await self._answering.flush()
             await self._visibility.flush()
             await self._deletes.flush()
             return
