@@ -402,6 +402,16 @@ def test_expired_token_blames_no_clock() -> None:
     assert "renew" in str(error)
 
 
+def test_connection_of_aiohttp_s_that_took_too_long_was_no_call() -> None:
+    error = ours(aiohttp.ServerTimeoutError("Connection timeout to host http://example.com/"))
+    assert (error.transient, error.maybe_done) == (True, False)
+
+
+def test_answer_to_aiohttp_that_took_too_long_may_have_been_a_call() -> None:
+    error = ours(aiohttp.ServerTimeoutError("Timeout on reading data from socket"))
+    assert (error.transient, error.maybe_done) == (True, True)
+
+
 # ----------------------------------------------------------------- responses as refusals
 
 

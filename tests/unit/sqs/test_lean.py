@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from email.utils import formatdate
 from pathlib import Path
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import aiobotocore.client
@@ -26,6 +26,7 @@ from aiobotocore.session import AioSession
 from aiohttp import web
 from aiohttp.test_utils import RawTestServer
 from botocore.credentials import ReadOnlyCredentials
+from botocore.stub import Stubber
 
 from sqs_orchestrator.errors import AccessDenied, QueueError, QueueNotFound, Throttled
 from sqs_orchestrator.sqs import lean
@@ -269,6 +270,11 @@ async def test_large_batch_goes_without_a_warning(server: Server, sqs: LeanSQS) 
     await sqs.send(URL, [SendEntry("x" * 2**20)])
     [got] = server.requests
     assert len(got.parameters["Entries"][0]["MessageBody"]) == 2**20
+
+
+async def test_mappings_of_any_kind_are_taken(server: Server, sqs: LeanSQS) -> None:
+    await sqs.tag_queue(URL, MappingProxyType({"a": "b"}))
+    assert server.requests[0].parameters["Tags"] == {"a": "b"}
 
 
 async def test_value_without_a_json_form_is_refused_before_it_is_sent(
@@ -536,6 +542,14 @@ async def test_read_timeout_may_have_been_a_call(server: Server) -> None:
     assert caught.value.maybe_done
 
 
+async def test_timeouts_are_those_of_the_configuration(server: Server) -> None:
+    async with opened(server, config=AioConfig(connect_timeout=3, read_timeout=4)) as sqs:
+        for session in (sqs._sending, sqs._polling):
+            timeout = session.timeout
+            assert (timeout.sock_connect, timeout.sock_read) == (3, 4)
+            assert (timeout.total, timeout.connect) == (None, None)
+
+
 async def test_closed_port_says_so(server: Server) -> None:
     async with opened(server) as sqs:
         pass
@@ -672,6 +686,10 @@ class OtherSession(AIOHTTPSession):  # type: ignore[misc]
         ("retry", {"config": AioConfig(retries={"mode": "standard"})}),
         ("signed by", {"config": AioConfig(signature_version="v2")}),
         ("more than a host", {"endpoint_url": "http://127.0.0.1:1/path/"}),
+        (
+            "connector_args",
+            {"config": AioConfig(connector_args={"ssl_context": ssl.create_default_context()})},
+        ),
     ],
 )
 async def test_stock_client_calls_where_settings_want_it(
@@ -707,6 +725,14 @@ async def test_environment_may_name_hosts_without_a_proxy(
 ) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:2")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
+    async with opened(server):
+        pass
+
+
+async def test_proxy_for_another_scheme_changes_nothing(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:2")
     async with opened(server):
         pass
 
@@ -820,6 +846,14 @@ async def test_listener_who_comes_later_hears_the_calls_from_then_on(
     assert len(messages) == 2
     assert "stock" in messages[0]
     assert "lean" in messages[1]
+
+
+async def test_stubbed_client_gives_the_stub_s_answers(server: Server, sqs: LeanSQS) -> None:
+    with Stubber(sqs.client) as stubber:
+        answer = {"Tags": {"made": "up"}, "ResponseMetadata": {}}
+        stubber.add_response("list_queue_tags", answer)
+        assert await sqs.list_queue_tags(URL) == {"made": "up"}
+    assert server.requests == []
 
 
 async def test_listener_to_another_service_changes_nothing(server: Server, sqs: LeanSQS) -> None:
