@@ -136,6 +136,5 @@ class Receiving:
             return
         log = logger.warning if self.consecutive_failures == 1 else logger.debug
         log("polling %s failed and is tried again: %s", self._url, error)
-        # One receiver finds out when it works again; the pause ends early when draining.
-        self._receivers.target = 1
+        # Ends early when draining.
         await self._host.pause(self._backoff.next())

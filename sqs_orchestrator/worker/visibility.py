@@ -124,9 +124,6 @@ class Change(Entry):
 
     def leave(self) -> tuple[str, int]:
         """What to ask of SQS now."""
-        if self._following is not None:
-            # It left before and failed: what was to follow has become the change to make.
-            self.seconds, self._following = self._following, None
         self._left = True
         return self._held.received.receipt_handle, self.seconds
 

@@ -112,6 +112,29 @@ async def test_failure_sends_the_rest_back_and_takes_group_one_at_a_time(
     assert poller.statistics().released == 9
 
 
+async def test_failed_message_stays_away_while_a_long_poll_could_bring_others_along(
+    bench: Bench,
+) -> None:
+    class Failing(Log):
+        def fail(self, message: Message) -> None:
+            if message.body == "bad" and message.receive_count <= 3:
+                raise ValueError
+
+    log = Failing(0.1)
+    async with Poller(
+        bench.sqs, "orders.fifo", log, concurrency=40, visibility_timeout=2
+    ) as poller:
+        await asyncio.sleep(1)
+        # A full poll, so that two are under way from now on.
+        await bench.send(*(f"h{i}" for i in range(10)), group="h")
+        await until(lambda: bench.empty)
+        assert poller._engine is not None
+        assert poller._engine._receiving.in_flight == 2
+        await bench.send("bad", *map(str, range(9)), group="g")
+        await until(lambda: bench.empty)
+    assert max(log.counts[body] for body in log.ended["g"] if body != "bad") == 2
+
+
 async def test_poisonous_message_reaches_dead_letters_alone(server: MemoryServer) -> None:
     async with bench_on(
         server, "orders.fifo", dead_letter_queue=True, max_receive_count=3
@@ -235,6 +258,7 @@ async def test_stopped_worker_leaves_groups_in_order_to_the_next(bench: Bench) -
         await asyncio.sleep(2.5)
         poller.stop()
         await run
+        assert all(message.visible_at <= now() for message in bench.messages)
     async with Poller(bench.sqs, "orders.fifo", log, concurrency=1):
         await until(lambda: bench.empty)
     assert log.ended["g"] == bodies

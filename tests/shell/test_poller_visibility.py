@@ -338,7 +338,7 @@ async def test_extension_in_flight_does_not_undo_what_comes_after_it(bench: Benc
     assert times[1] - times[0] == pytest.approx(30 + 1 + 200, abs=1)
 
 
-async def test_extension_that_waits_is_replaced_by_what_comes_after_it(bench: Bench) -> None:
+async def test_extension_that_fails_does_not_undo_what_comes_after_it(bench: Bench) -> None:
     times: list[float] = []
 
     async def handle(message: Message) -> None:
@@ -352,6 +352,33 @@ async def test_extension_that_waits_is_replaced_by_what_comes_after_it(bench: Be
     async with Poller(bench.sqs, "orders", handle, visibility_timeout=60):
         await until(lambda: bench.empty)
     assert times[1] - times[0] == pytest.approx(31 + 200, abs=6)
+
+
+async def test_extension_that_waits_is_replaced_by_what_comes_after_it(bench: Bench) -> None:
+    times: list[float] = []
+    gate = bench.faults.hold("ChangeMessageVisibilityBatch")
+
+    async def handle(message: Message) -> None:
+        if message.body == "b":
+            times.append(now())
+            if len(times) == 1:
+                # Its extension waits for company now, since that of the other is in flight.
+                await asyncio.sleep(30.01)
+                raise Retry(delay=200)
+        else:
+            await asyncio.sleep(100)
+
+    async with Poller(bench.sqs, "orders", handle, visibility_timeout=60):
+        await bench.send("a")
+        await asyncio.sleep(10)
+        await bench.send("b")
+        await gate.arrived()
+        await asyncio.sleep(15)
+        gate.release()
+        await until(lambda: bench.empty)
+    assert times[1] - times[0] == pytest.approx(230, abs=2)
+    calls = [call for call in bench.server.log if call.operation.startswith("ChangeMess")]
+    assert len([call for call in calls if call.time > 38 and call.time < 42]) == 1
 
 
 async def test_idle_worker_has_no_timer_left(bench: Bench) -> None:
