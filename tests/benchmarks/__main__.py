@@ -110,10 +110,12 @@ async def run(endpoint_url: str, results: Results, options: argparse.Namespace) 
 
 async def _alone(endpoint_url: str, results: Results, options: argparse.Namespace) -> None:
     """The figures of single processes, while no others are there."""
-    print("  import, memory, idle", end="", flush=True)
+    print("  import, memory, resolving, idle", end="", flush=True)
     began = time.monotonic()
     results.apart["import"] = await asyncio.to_thread(apart.measure_import, 2 * options.rounds + 1)
     results.apart["memory"] = await asyncio.to_thread(apart.measure_memory, endpoint_url)
+    resolving = await asyncio.to_thread(apart.measure_resolving, options.rounds)
+    results.apart["resolving"] = resolving
     results.apart["idle"] = await asyncio.to_thread(apart.measure_idle)
     print(f" {time.monotonic() - began:.0f} s", flush=True)
 

@@ -6,21 +6,24 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
-import math
 import os
 import statistics
 import subprocess
 import sys
+import time
 import tracemalloc
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from sqs_orchestrator import Message, Poller, Publisher, ReplyQueue
-from sqs_orchestrator.testing import MemoryServer, VirtualTimeLoop, connect
+from sqs_orchestrator.core import wire
+from sqs_orchestrator.sqs.port import Failure, Received, SendEntry
+from sqs_orchestrator.testing import MemoryServer, MemorySQS, VirtualTimeLoop, connect
 from tests.benchmarks.contenders import ROOT
 from tests.benchmarks.side import bodies
-from tests.benchmarks.sides.ours import Requester
+from tests.benchmarks.sides.ours import PATIENCE, Requester
 
 PENDING: Final = 10_000
 HOURS: Final = 24
@@ -30,16 +33,17 @@ HOURS: Final = 24
 
 _IMPORT: Final = """
 import time
-began = time.perf_counter()
+began = time.process_time()
 import aiobotocore.session
-between = time.perf_counter()
+between = time.process_time()
 import sqs_orchestrator
-print(between - began, time.perf_counter() - between)
+print(between - began, time.process_time() - between)
 """
 
 
 def measure_import(times: int) -> dict[str, float]:
-    """Seconds that importing takes: aiobotocore, and ours after it. Medians."""
+    """Seconds of CPU that importing takes: aiobotocore, and ours after it. Medians. By CPU,
+    since nothing is waited for once the files are in the system's cache."""
     theirs: list[float] = []
     ours: list[float] = []
     for number in range(times + 1):
@@ -97,18 +101,17 @@ async def _memory(endpoint_url: str, how: str) -> dict[str, float]:
     waiting = [asyncio.create_task(wait()) for _ in range(PENDING)]
     await asyncio.sleep(0.1)
     task_bytes = (measure() - before) / PENDING
-    end.set_result(None)
-    await asyncio.wait(waiting)
-    waiting.clear()
 
+    # The others stay: what they would give back would be taken before the system is asked.
     before = measure()
     requests = [
-        asyncio.create_task(publisher.request(queue, text, timeout=math.inf))
+        asyncio.create_task(publisher.request(queue, text, timeout=PATIENCE))
         for text in bodies(PENDING)
     ]
     await requester.all_sent()
     request_bytes = (measure() - before) / PENDING
     assert publisher.statistics().pending == len(requests)
+    assert not any(task.done() for task in waiting)
     return {"request": request_bytes, "task": task_bytes}
 
 
@@ -164,20 +167,103 @@ def _idle() -> dict[str, float]:
         return runner.run(watch())
 
 
+# ------------------------------------------------------------------------- resolving
+
+
+class _Answering(MemorySQS):
+    """Answers each request to the queue `answered` at once, and none to others. So nothing is
+    left but what the library itself does for a requester."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._replies: deque[Received] = deque()
+        self._polls: deque[asyncio.Future[None]] = deque()
+
+    async def send(self, queue_url: str, entries: Sequence[SendEntry]) -> list[str | Failure]:
+        await asyncio.sleep(0)
+        if queue_url.endswith("/answered"):
+            for entry in entries:
+                reply_to = wire.parse_request(entry.attributes).reply_to
+                assert reply_to is not None
+                attributes = wire.reply_attributes(reply_to)
+                self._replies.append(Received("id", "handle", entry.body, attributes))
+            # One poll for each ten: SQS wakes none that it has nothing for.
+            for _ in range(-(-len(self._replies) // 10)):
+                if self._polls:
+                    self._polls.popleft().set_result(None)
+        return ["id"] * len(entries)
+
+    async def receive(self, queue_url: str, **_: Any) -> list[Received]:
+        while not self._replies:
+            poll = asyncio.get_running_loop().create_future()
+            self._polls.append(poll)
+            await poll
+        return [self._replies.popleft() for _ in range(min(10, len(self._replies)))]
+
+    async def delete(self, queue_url: str, receipt_handles: Sequence[str]) -> list[Failure | None]:
+        return [None] * len(receipt_handles)
+
+
+def measure_resolving(rounds: int) -> dict[str, Any]:
+    """Seconds of the requester's CPU per request, while few others wait and while many do."""
+    return _in_process("resolving", str(rounds))
+
+
+async def _resolving(rounds: int) -> dict[str, Any]:
+    found: dict[str, list[float]] = {"few": [], "many": []}
+    async with connect(port=_Answering()) as sqs, Publisher(sqs) as publisher:
+        answered, unanswered = [await sqs.create_queue(name) for name in ("answered", "other")]
+        texts = list(bodies(5_000))
+
+        async def ask_all() -> float:
+            left = iter(texts)
+
+            async def ask_on() -> None:
+                for text in left:
+                    await publisher.request(answered, text, timeout=PATIENCE)
+
+            began = time.process_time()
+            await asyncio.gather(*(ask_on() for _ in range(100)))
+            return (time.process_time() - began) / len(texts)
+
+        await ask_all()
+        for _ in range(rounds):
+            for name, others in (("few", 10), ("many", PENDING)):
+                held = [
+                    asyncio.create_task(publisher.request(unanswered, text, timeout=PATIENCE))
+                    for text in bodies(others)
+                ]
+                await asyncio.sleep(1)
+                gc.collect()
+                found[name].append(await ask_all())
+                for task in held:
+                    task.cancel()
+                await asyncio.wait(held)
+    ratios = [many / few for few, many in zip(found["few"], found["many"], strict=True)]
+    return {
+        "10 pending, ms": statistics.median(found["few"]) * 1000,
+        "10,000 pending, ms": statistics.median(found["many"]) * 1000,
+        "ratios": ratios,
+    }
+
+
 # -------------------------------------------------------------------------- process
 
 
-def _in_process(*arguments: str) -> dict[str, float]:
+def _in_process(*arguments: str) -> dict[str, Any]:
     command = [sys.executable, "-m", "tests.benchmarks.apart", *arguments]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT)
-    found: dict[str, float] = json.loads(done.stdout)
+    found: dict[str, Any] = json.loads(done.stdout)
     return found
 
 
 def main(kind: str, *arguments: str) -> None:
     """Measure, and print what was found."""
+    found: dict[str, Any]
     if kind == "idle":
         found = _idle()
+    elif kind == "resolving":
+        found = asyncio.run(_resolving(int(*arguments)))
     else:
         endpoint_url, how = arguments
         if how == "traced":

@@ -92,7 +92,8 @@ def bars(results: Results) -> Iterator[Bar]:
     memory = results.apart.get("memory", {})
     beyond = [memory["bytes beyond a task"]] if memory else []
     yield Bar("memory per pending request, beyond a task", Spread.of(beyond), 3_000, unit=" B")
-    yield Bar("CPU to resolve one of 10,000, to one of 10", resolving(results), 1.1, unit=" x")
+    resolving = Spread.of(results.apart.get("resolving", {}).get("ratios", ()))
+    yield Bar("CPU to resolve one of 10,000, to one of 10", resolving, 1.1, unit=" x")
     importing = results.apart.get("import", {})
     beyond = [importing["ours beyond aiobotocore"] * 1000] if importing else []
     yield Bar("import beyond aiobotocore's", Spread.of(beyond), at_most=30, unit=" ms")
@@ -101,13 +102,3 @@ def bars(results: Results) -> Iterator[Bar]:
 def asking(at_a_time: int) -> str:
     """The name of the scenario of so many concurrent requests."""
     return f"{at_a_time:,} at a time"
-
-
-def resolving(results: Results) -> Spread | None:
-    """How the requester's CPU per round trip grows with what else is pending."""
-    few = {sample.round: sample for sample in results.of("10 others pending", OURS)}
-    return Spread.of(
-        sample.own_cpu / few[sample.round].own_cpu
-        for sample in results.of("10,000 others pending", OURS)
-        if sample.round in few
-    )

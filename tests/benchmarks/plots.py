@@ -141,7 +141,8 @@ def _curves(
             f' y1="{y(figure):.1f}" y2="{y(figure):.1f}"/>'
         )
         parts.append(_text(left + 8, y(figure) - 6, words))
-    for number, (contender, points) in enumerate(curves.items()):
+    # The first is drawn last, so that no other hides it.
+    for number, (contender, points) in reversed(list(enumerate(curves.items()))):
         colour = _COLOURS[contender]
         path = "L".join(f"{x(at):.1f} {y(spread.median):.1f}" for at, spread in points)
         parts.append(f'<path fill="none" stroke="{colour}" stroke-width="2" d="M{path}"/>')

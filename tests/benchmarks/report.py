@@ -62,7 +62,7 @@ def _apart(results: Results) -> str:
     for what, found in results.apart.items():
         lines.append(what)
         for key, value in found.items():
-            shown = value if isinstance(value, dict) else f"{value:,.4g}"
+            shown = f"{value:,.4g}" if isinstance(value, int | float) else value
             lines.append(f"  {key}: {shown}")
     return "\n".join(lines)
 

@@ -35,11 +35,6 @@ class Sample:
         return (self.requester_cpu + self.worker_cpu) / self.count
 
     @property
-    def own_cpu(self) -> float:
-        """Seconds of CPU per message, the requester alone."""
-        return self.requester_cpu / self.count
-
-    @property
     def calls_each(self) -> float:
         """API calls per message."""
         return sum(self.calls.values()) / self.count

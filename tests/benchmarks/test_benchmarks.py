@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -108,7 +108,7 @@ def test_plots_are_well_formed(results: Results, tmp_path: Path) -> None:
     paths = list(draw(results, tmp_path))
     assert len(paths) == 3
     for path in paths:
-        root = ElementTree.fromstring(path.read_text("utf-8"))
+        root = ET.fromstring(path.read_text("utf-8"))
         assert root.tag == "{http://www.w3.org/2000/svg}svg"
         words = [text.text for text in root.iter("{http://www.w3.org/2000/svg}text")]
         assert "this library" in words

@@ -7,7 +7,6 @@ off. The environment variable of the library turns it off too.
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -104,7 +103,7 @@ class Requester(_Ours):
     async def hold(self, count: int, queue: str) -> None:
         """Make *count* requests that nobody answers, and wait until they have left."""
         self.held = [
-            asyncio.create_task(self.publisher.request(queue, text, timeout=math.inf))
+            asyncio.create_task(self.publisher.request(queue, text, timeout=PATIENCE))
             for text in bodies(count)
         ]
         await self.all_sent()
