@@ -1,6 +1,6 @@
 """`Publisher`: sends messages, and awaits the replies to requests.
 
-The way of one request: its body is encoded and checked here; a `_Request` registers in the
+The way of one request: its body is encoded and checked here; a `PendingRequest` registers in the
 reply queue's table of waiters and joins the next batch of its queue's lane. Whatever ends
 it first - the reply, an error of the lane, the loss of the reply queue, its timer, leaving
 the publisher - resolves the one future that the caller awaits; then it is taken out of
@@ -29,21 +29,19 @@ from .core.addresses import DEFAULT_PREFIXES, Refused, check_reply_address
 from .errors import (
     InvalidMessage,
     QueueError,
-    QueueNotFound,
     RemoteError,
     ReplyQueueClosed,
-    ReplyQueueLost,
     ReplyTimeout,
     RequestError,
     SendError,
     again,
 )
-from .lanes import Lanes
 from .message import Reply
-from .outgoing import Outgoing, send_lanes
-from .reply_queue import Live, ReplyQueue, Waiter
+from .outgoing import send_lanes
+from .pending import Outbox, PendingRequest, PendingSend, not_sent, own, unconfirmed
+from .reply_queue import ReplyQueue
 from .responder import Responder
-from .sqs.port import NO_ATTRIBUTES, Attributes, AttributeValue, Received
+from .sqs.port import Attributes, AttributeValue
 from .tasks import Host
 
 T = TypeVar("T")
@@ -119,20 +117,19 @@ class Publisher:
         self._own_reply_queue = reply_queue is None
         self._replies = reply_queue or ReplyQueue(sqs)
         self._host = Host("sqs_orchestrator publisher", self._closing)
-        self._requests: set[_Request] = set()
-        self._sends: set[_Send] = set()
         self._unfinished: set[anyio.CancelScope] = set()
         self._finished = asyncio.Event()
         self._counts = dict.fromkeys(_COUNTERS, 0)
 
     def __repr__(self) -> str:
-        return f"<Publisher {len(self._requests)} pending, replies to {self._replies!r}>"
+        return f"<Publisher {self.statistics().pending} pending, replies to {self._replies!r}>"
 
     async def __aenter__(self) -> Self:
         port = self._sqs.port
         await self._host.start()
-        self._lanes: Lanes[Outgoing] = send_lanes(self._host, port)
-        self._responder = Responder(self._lanes)
+        lanes = send_lanes(self._host, port)
+        self._outbox = Outbox(self._sqs, lanes)
+        self._responder = Responder(lanes)
         try:
             if self._own_reply_queue:
                 await self._replies.__aenter__()
@@ -158,16 +155,16 @@ class Publisher:
             self._sqs.release(self)
 
     async def _closing(self) -> None:
-        for request in list(self._requests):
+        for request in list(self._outbox.requests):
             request.lose(ReplyQueueClosed, "the publisher was closed while it waited")
         with anyio.move_on_after(FLUSH_PATIENCE):
             while self._unfinished:
                 self._finished.clear()
                 await self._finished.wait()
-            await self._lanes.flush()
+            await self._outbox.lanes.flush()
         for scope in list(self._unfinished):
             scope.cancel()
-        for send in list(self._sends):
+        for send in list(self._outbox.sends):
             send.expire("the publisher was closed")
         if self._own_reply_queue:
             await self._replies.aclose()
@@ -190,8 +187,9 @@ class Publisher:
         return PublisherStatistics(
             **counts,
             pending=counts["requests"] - sum(counts[outcome] for outcome in _OUTCOMES),
-            unsent=len(self._lanes) if self._host.running else 0,
-            batches=self._lanes.batches if self._host.entered else 0,
+            sent=self._outbox.sent if self._host.entered else 0,
+            unsent=len(self._outbox.lanes) if self._host.running else 0,
+            batches=self._outbox.lanes.batches if self._host.entered else 0,
         )
 
     # -------------------------------------------------------------------- one-way
@@ -251,8 +249,8 @@ class Publisher:
         url = self._sqs.known_url(queue)
         if url is None:
             url = await self._resolved(queue, self._sqs.queue_url(queue), expires)
-        entry = _Send(
-            self,
+        entry = PendingSend(
+            self._outbox,
             queue,
             url,
             text,
@@ -362,15 +360,15 @@ class Publisher:
                 # request queue first, since neither should a wrong name.
                 self._compose(_SOME_URL, body, attributes, message_type, timeout)
                 if timeout <= 0:
-                    raise _not_sent(queue, timeout)
+                    raise not_sent(queue, timeout)
                 url = await self._before(
                     deadline, timeout, queue, self._sqs.queue_url(queue), queue
                 )
                 live = await self._before(
                     deadline, timeout, queue, self._replies.live(), self._replies.prefix
                 )
-            request = _Request(
-                self,
+            request = PendingRequest(
+                self._outbox,
                 queue,
                 url,
                 live,
@@ -483,7 +481,7 @@ class Publisher:
                 self._counts["late_replies"] += 1
                 future.set_result(None)
             else:
-                future.set_exception(_own(error, url))
+                future.set_exception(own(error, url))
 
         answer = self._responder.post(url, text, attributes, expires=expires, settled=settled)
         with self._flushable(expires):
@@ -492,7 +490,7 @@ class Publisher:
             finally:
                 if future.cancelled():
                     self._responder.withdraw(answer)
-        raise _unconfirmed(answer, url, self._out_of_time(), left=True)
+        raise unconfirmed(answer, url, self._out_of_time(), left=True)
 
     # ------------------------------------------------------------------- internals
 
@@ -514,7 +512,7 @@ class Publisher:
                 f"the request to {queue!r} was not sent: the publisher was closed", queue=queue
             )
         trouble = self._sqs.trouble(about)
-        return _not_sent(queue, timeout) if trouble is None else again(trouble)
+        return not_sent(queue, timeout) if trouble is None else again(trouble)
 
     async def _resolved(self, queue: str, work: Awaitable[str], expires: float) -> str:
         """What *work* gives, the URL of *queue*, for a one-way message."""
@@ -548,7 +546,7 @@ class Publisher:
 
 _OUTCOMES = ("replies", "remote_errors", "timeouts", "failures", "cancelled")
 
-_COUNTERS = ("sent", "late_replies", "requests", *_OUTCOMES)
+_COUNTERS = ("late_replies", "requests", *_OUTCOMES)
 
 _SOME_URL = f"https://sqs.eu-central-1.amazonaws.com/123456789012/{'-' * 80}"
 """Stands for the URL of a reply queue that does not exist yet."""
@@ -561,260 +559,6 @@ def _outcome(error: BaseException) -> str:
     if isinstance(error, RemoteError):
         return "remote_errors"
     return "failures" if isinstance(error, Exception) else "cancelled"
-
-
-class _Send(Outgoing):
-    """A one-way message in a lane, and who awaits SQS's answer to it."""
-
-    __slots__ = ("_publisher", "_queue", "_timer", "_url", "future")
-
-    future: asyncio.Future[str]
-
-    def __init__(self, publisher: Publisher, queue: str, url: str, *rest: Any, **more: Any) -> None:
-        super().__init__(*rest, **more)
-        self._publisher = publisher
-        self._queue = queue
-        self._url = url
-        self._timer: asyncio.TimerHandle | None = None
-
-    def begin(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Join the lane; `future` gets the message id once SQS has the message."""
-        self.future = loop.create_future()
-        if self.expires != math.inf:
-            self._timer = loop.call_at(self.expires, self.expire, "in time")
-        self._publisher._sends.add(self)  # noqa: SLF001 - one module
-        self._publisher._lanes.add(self._url, self)  # noqa: SLF001
-
-    def end(self) -> None:
-        """The caller has its answer, or was cancelled: leave nothing behind."""
-        if self._timer is not None:
-            self._timer.cancel()
-        self._publisher._sends.discard(self)  # noqa: SLF001
-        if self.future.cancelled():
-            self._publisher._lanes.withdraw(self._url, self)  # noqa: SLF001
-
-    def expire(self, why: str) -> None:
-        """End the wait: SQS has not confirmed the message."""
-        if self.future.done():
-            return
-        left = not self._publisher._lanes.withdraw(self._url, self)  # noqa: SLF001
-        self.future.set_exception(_unconfirmed(self, self._queue, why, left=left))
-
-    def done(self, result: str | None) -> None:
-        if not self.future.done():
-            self._publisher._counts["sent"] += 1  # noqa: SLF001
-            self.future.set_result(result or "")
-
-    def failed(self, error: QueueError | SendError) -> None:
-        if isinstance(error, QueueNotFound):
-            self._publisher._sqs.forget_url(self._queue)  # noqa: SLF001
-        if not self.future.done():
-            self.future.set_exception(_own(error, self._queue))
-
-
-class _Request(Outgoing, Waiter):
-    """A request: a message in a lane, and a waiter in the reply queue's table."""
-
-    __slots__ = (
-        "_confirmed",
-        "_live",
-        "_publisher",
-        "_queue",
-        "_timeout",
-        "_timer",
-        "_url",
-        "correlation_id",
-        "future",
-    )
-
-    future: asyncio.Future[Reply]
-
-    def __init__(
-        self,
-        publisher: Publisher,
-        queue: str,
-        url: str,
-        live: Live,
-        correlation_id: str,
-        body: str,
-        attributes: Attributes,
-        size: int,
-        *,
-        timeout: float,
-        deadline: float,
-        group_id: str | None,
-        deduplication_id: str | None,
-    ) -> None:
-        if deduplication_id is None and url.endswith(".fifo"):
-            deduplication_id = correlation_id
-        super().__init__(
-            body,
-            attributes,
-            size=size,
-            expires=deadline,
-            deadline=deadline,
-            group_id=group_id,
-            deduplication_id=deduplication_id,
-        )
-        self.correlation_id = correlation_id
-        self._publisher = publisher
-        self._queue = queue
-        self._url = url
-        self._live = live
-        self._timeout = timeout
-        self._timer: asyncio.TimerHandle | None = None
-        self._confirmed = False
-
-    def begin(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Register and join the lane; `future` gets whatever ends the request first."""
-        self.future = loop.create_future()
-        if self.deadline != math.inf:
-            self._timer = loop.call_at(self.deadline, self._time_out)
-        self._publisher._requests.add(self)  # noqa: SLF001 - one module
-        self._live.register(self)
-        self._publisher._lanes.add(self._url, self)  # noqa: SLF001
-
-    def end(self) -> None:
-        """It has ended, however that was: leave nothing behind."""
-        if self._timer is not None:
-            self._timer.cancel()
-        self._publisher._requests.discard(self)  # noqa: SLF001
-        self._live.forget(self)
-        if not self._confirmed:
-            self._publisher._lanes.withdraw(self._url, self)  # noqa: SLF001
-
-    # What its lane says.
-
-    def done(self, result: str | None) -> None:
-        self._confirmed = True
-        # Ten thousand may wait for their replies: what has left is not kept.
-        self.body, self.attributes = "", NO_ATTRIBUTES
-
-    def failed(self, error: QueueError | SendError) -> None:
-        if isinstance(error, QueueNotFound):
-            self._publisher._sqs.forget_url(self._queue)  # noqa: SLF001
-        self._fail(_own(error, self._queue))
-
-    # What its reply queue says.
-
-    def resolve(self, head: wire.ReplyHead, received: Received) -> bool:
-        if self.future.done():
-            return True
-        if head.error_code is None:
-            self.future.set_result(Reply.received(received, head))
-            return True
-        code, kind, message, details = wire.parse_error(received.body, head.error_code)
-        error = RemoteError(
-            message,
-            code=code,
-            type=kind,
-            details=details,
-            queue=self._queue,
-            correlation_id=self.correlation_id,
-        )
-        self._fail(error)
-        return True
-
-    def lose(self, kind: type[ReplyQueueLost | ReplyQueueClosed], why: str) -> None:
-        error = kind(
-            f"the request to {self._queue!r} got no reply: {why}",
-            queue=self._queue,
-            correlation_id=self.correlation_id,
-        )
-        self._fail(error)
-
-    def fail(self, error: QueueError) -> None:
-        self._fail(again(error))
-
-    # What the clock says.
-
-    def _time_out(self) -> None:
-        if self.future.done():
-            return
-        trouble: QueueError | SendError | None
-        if self._confirmed:
-            why = (
-                "SQS has the request. Either no worker took it in time, or the worker is"
-                " slower than the timeout, or it may not answer: its log says so where it"
-                " refuses the reply address (reply_queue_prefixes, reply_accounts, region)"
-            )
-            trouble = self._live.trouble
-            if trouble is not None:
-                why = f"SQS has the request, but the reply queue cannot be read: {trouble}"
-        else:
-            why = "SQS had not confirmed the request by then"
-            trouble = self.last_error
-            if trouble is not None:
-                if _is_answer(trouble):
-                    # It was tried, and SQS's own words say more than that time is up.
-                    self._fail(_own(trouble, self._queue))
-                    return
-                why = f"{why}: {trouble}"
-        error = ReplyTimeout(
-            f"no reply from {self._queue!r} within {self._timeout} s: {why}",
-            queue=self._queue,
-            correlation_id=self.correlation_id,
-            timeout=self._timeout,
-            confirmed=self._confirmed,
-        )
-        error.__cause__ = trouble
-        self._fail(error)
-
-    def _fail(self, error: Exception) -> None:
-        if not self.future.done():
-            self.future.set_exception(error)
-
-
-def _not_sent(queue: str, timeout: float) -> ReplyTimeout:
-    return ReplyTimeout(
-        f"the request to {queue!r} was not sent within {timeout} s",
-        queue=queue,
-        timeout=timeout,
-        confirmed=False,
-    )
-
-
-def _unconfirmed(entry: Outgoing, queue: str, why: str, *, left: bool) -> QueueError | SendError:
-    """The error for a message that SQS has not confirmed; *left* where its last try may have
-    reached SQS."""
-    error = entry.last_error
-    if error is not None and _is_answer(error):
-        return _own(error, queue)
-    unconfirmed = SendError(
-        f"SQS has not confirmed the message to {queue!r}: {error or why}",
-        queue=queue,
-        code=error.code if error is not None else None,
-        maybe_sent=left or entry.maybe_done,
-    )
-    unconfirmed.__cause__ = error
-    return unconfirmed
-
-
-_SERVICE_FAULTS = frozenset(
-    {
-        "InternalError",
-        "InternalFailure",
-        "InternalServerError",
-        "ServiceUnavailable",
-        "ServiceUnavailableException",
-    }
-)
-
-
-def _is_answer(error: QueueError | SendError) -> bool:
-    """Whether *error* says for sure how SQS stands to a message, or that it cannot be reached:
-    not that its answer got lost."""
-    if isinstance(error, SendError) or not error.maybe_done:
-        return True
-    code = error.code or ""
-    return code in _SERVICE_FAULTS or code.isdecimal()
-
-
-def _own(error: QueueError | SendError, queue: str) -> QueueError | SendError:
-    """An instance of *error* for one caller, naming the queue as the caller does."""
-    own = again(error)
-    own.queue = queue
-    return own
 
 
 def _check(body: str, attributes: Attributes, *, time_to_live: bool = False) -> int:

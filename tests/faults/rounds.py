@@ -18,6 +18,7 @@ from typing import Any, Final
 import sqs_orchestrator as so
 from sqs_orchestrator.lanes import Lanes
 from sqs_orchestrator.outgoing import Deletion
+from sqs_orchestrator.pending import Outbox
 from sqs_orchestrator.reply_queue import Live
 from sqs_orchestrator.responder import Responder
 from sqs_orchestrator.worker.engine import Engine
@@ -233,7 +234,8 @@ DONE: Final = 30.0
 
 
 TABLES: Final[dict[type, tuple[str, ...]]] = {
-    so.Publisher: ("_requests", "_sends", "_unfinished"),
+    so.Publisher: ("_unfinished",),
+    Outbox: ("requests", "sends"),
     Live: ("waiters",),
     Responder: ("_answers",),
     Engine: ("_waiting", "_running", "_errands"),

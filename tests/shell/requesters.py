@@ -113,11 +113,11 @@ class Bench:
     def assert_nothing_pends(self) -> None:
         """No request, send or entry is left anywhere."""
         publisher = self.publisher
-        assert not publisher._requests
-        assert not publisher._sends
+        assert not publisher._outbox.requests
+        assert not publisher._outbox.sends
         assert not publisher._unfinished
         assert not publisher._host._guests
-        assert not len(publisher._lanes)
+        assert not len(publisher._outbox.lanes)
         live = self.replies.current
         assert live is None or not live.waiters
         assert not any("_Request" in repr(timer) or "_Send" in repr(timer) for timer in timers())

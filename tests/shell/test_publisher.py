@@ -717,7 +717,7 @@ async def test_request_retried_into_two_messages_gets_one_reply(bench: Bench) ->
 async def test_memory_of_a_confirmed_request_holds_no_body(bench: Bench) -> None:
     request = bench.task(bench.publisher.request("orders", {"large": "x" * 100_000}))
     await asyncio.sleep(1)
-    [waiting] = bench.publisher._requests
+    [waiting] = bench.publisher._outbox.requests
     assert waiting.body == ""
     assert not waiting.attributes
     request.cancel()
