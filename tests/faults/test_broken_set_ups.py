@@ -382,7 +382,7 @@ async def test_worker_keeps_trying_and_its_health_shows_it(
 FIRST_TRIES = 2.0
 """Seconds in which failures may be tried again quickly."""
 
-WATCHED = 20.0 if WHOLE else 4.0
+WATCHED = 20.0 if WHOLE else 3.0
 """Seconds for which calls are counted after that."""
 
 A_FEW = 5
