@@ -214,7 +214,7 @@ async def test_requests_go_on_without_permission_to_sweep_and_one_warning_says_s
     ):
         number = 0
         async with asyncio.timeout(DONE):
-            while number < 10 or proxy.injected[Fault.DENIED] < (3 if WHOLE else 1):
+            while number < 10 or proxy.injected[Fault.DENIED] < (3 if WHOLE else 2):
                 number += 1
                 assert (await publisher.request(queue, number)).json() == number
                 await asyncio.sleep(0.05)

@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,13 @@ class Process:
         self._process.send_signal(signal.SIGINT)
 
 
-async def start_program(endpoint_url: str, program: str, **options: object) -> Process:
+async def start_program(
+    endpoint_url: str,
+    program: str,
+    *,
+    environment: Mapping[str, str] | None = None,
+    **options: object,
+) -> Process:
     """Start a program of `programs.py`. Whoever starts it sees to its end."""
     arguments = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
     return Process(
@@ -83,7 +89,12 @@ async def start_program(endpoint_url: str, program: str, **options: object) -> P
             sys.executable,
             *("-m", "tests.processes.programs", endpoint_url, program, *arguments),
             cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONSAFEPATH": ""},
+            env={
+                **os.environ,
+                "PYTHONPATH": str(ROOT),
+                "PYTHONSAFEPATH": "",
+                **(environment or {}),
+            },
             stdout=asyncio.subprocess.PIPE,
         )
     )
@@ -107,7 +118,7 @@ async def start(endpoint_url: str) -> AsyncIterator[Start]:
     """Starts programs; those that still run are killed after the test."""
     processes: list[Process] = []
 
-    async def start(program: str, **options: object) -> Process:
+    async def start(program: str, **options: Any) -> Process:
         process = await start_program(endpoint_url, program, **options)
         processes.append(process)
         return process

@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import json
 import sys
+import time
 from typing import Any
 
 import sqs_orchestrator as so
@@ -67,6 +68,31 @@ async def requester(options: argparse.Namespace) -> None:
             say(swept=replies.statistics().swept)
 
 
+async def client(options: argparse.Namespace) -> None:
+    """Make requests, say how each ended, and keep the reply queue alive."""
+    async with (
+        connect(options.endpoint_url) as sqs,
+        so.ReplyQueue(
+            sqs,
+            prefix=options.prefix,
+            heartbeat_interval=options.heartbeat_interval,
+            idle_retention=options.idle_retention,
+            sweep_interval=None,
+        ) as replies,
+        so.Publisher(sqs, reply_queue=replies) as publisher,
+    ):
+        await replies.ready()
+        say(url=replies.url)
+        for number in range(options.count):
+            reply = await publisher.request(
+                options.queue, {"number": number}, timeout=options.timeout
+            )
+            say(reply=reply.json()["number"])
+        while True:
+            await asyncio.sleep(0.2)
+            say(heartbeats=replies.statistics().heartbeats)
+
+
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("endpoint_url")
@@ -84,8 +110,21 @@ def main(arguments: list[str]) -> None:
     one.add_argument("--idle-retention", type=float, default=3.0)
     one.add_argument("--sweep-interval", type=float, default=1.0)
     one.set_defaults(run=requester)
+    one = programs.add_parser("client")
+    one.add_argument("--queue", default="orders")
+    one.add_argument("--prefix", default="sqs_orchestrator_reply_")
+    one.add_argument("--heartbeat-interval", type=float, default=1.0)
+    one.add_argument("--idle-retention", type=float, default=3.0)
+    one.add_argument("--count", type=int, default=10)
+    one.add_argument("--timeout", type=float, default=20.0)
+    one.set_defaults(run=client)
     options = parser.parse_args(arguments)
-    asyncio.run(options.run(options))
+    say(clock=time.time())
+    try:
+        asyncio.run(options.run(options))
+    except so.SQSOrchestratorError as error:
+        say(error=f"{type(error).__name__}: {error}")
+        sys.exit(1)
 
 
 if __name__ == "__main__":
