@@ -83,10 +83,11 @@ class _Jumping(selectors.DefaultSelector):
             self._loop.jump(timeout)
             return []
         # The loop itself listens on one socket, for calls from threads and for signals.
-        if threading.active_count() > 1 or len(self.get_map()) > 1:
-            ready = super().select(_PATIENCE)
-            if ready:
-                return ready
+        # It is looked at once more even without: a thread may have called, and ended, just now.
+        alone = threading.active_count() == 1 and len(self.get_map()) == 1
+        ready = super().select(0 if alone else _PATIENCE)
+        if ready:
+            return ready
         waiting = [task for task in asyncio.all_tasks(self._loop) if not task.done()]
         raise Deadlock(
             "all tasks wait, no timer is set, and nothing else can happen: "
