@@ -24,12 +24,8 @@ from sqs_orchestrator import (
     Throttled,
 )
 from sqs_orchestrator.core import wire
-from sqs_orchestrator.reply_queue import (
-    CLOSE_PATIENCE,
-    CREATION_PATIENCE,
-    YOUNG,
-    Waiter,
-)
+from sqs_orchestrator.heartbeat import YOUNG
+from sqs_orchestrator.reply_queue import CLOSE_PATIENCE, CREATION_PATIENCE, Waiter
 from sqs_orchestrator.sqs.port import Received, SendEntry
 from sqs_orchestrator.testing import MemoryServer, MemorySQS, connect
 from tests.shell.requesters import Bench, connected, echo, publishing, working
