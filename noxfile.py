@@ -186,6 +186,6 @@ def demo(session: nox.Session) -> None:
 @nox.session(default=False)
 def benchmark(session: nox.Session) -> None:
     """Measure it against its peers, on one server. Arguments after `--` go to the benchmark."""
-    install(session, "benchmark", extras="[testing]")
+    install(session, "benchmark")
     # From the root, so that its processes find `tests`.
     session.run("python", "-m", "tests.benchmarks", *session.posargs)

@@ -85,6 +85,8 @@ async def run(endpoint_url: str, results: Results, options: argparse.Namespace) 
                 _leave_out(results, contender, why)
             else:
                 teams.append(team)
+        if not options.contenders:
+            results.left_out["AWS's Java client"] = "there is no program for it here yet"
         stage = Stage(port, results, scale=scale)
         for scenario in chosen:
             print(f"  {scenario.name}", end="", flush=True)
