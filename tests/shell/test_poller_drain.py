@@ -644,7 +644,8 @@ async def test_passing_failures_of_polls_are_tried_again_with_backoff(
     async with Poller(bench.sqs, "orders", sleeper(0)) as poller:
         await bench.ask("a")
         await asyncio.sleep(600)
-        assert poller.statistics().consecutive_failures == bench.calls("ReceiveMessage")
+        failures = poller.statistics().consecutive_failures
+        assert failures == pytest.approx(bench.calls("ReceiveMessage"), abs=1)
         assert 100 < bench.calls("ReceiveMessage") < 260
         assert [record.levelname for record in caplog.records].count("WARNING") == 1
         bench.faults.clear()
@@ -695,6 +696,7 @@ async def test_error_of_the_body_leaves_as_it_is(bench: Bench) -> None:
 async def test_keyboard_interrupt_in_a_handler_ends_the_program(seconds: float) -> None:
     """At once, too, when the next poll has not begun."""
     server = MemoryServer(latency=0.02)
+    ended: list[float] = []
 
     async def handle(message: Message) -> None:
         if seconds:
@@ -707,7 +709,7 @@ async def test_keyboard_interrupt_in_a_handler_ends_the_program(seconds: float) 
             try:
                 await Poller(bench.sqs, "orders", handle).run(handle_signals=False)
             finally:
-                assert now() < 2
+                ended.append(now())
 
     def whole() -> None:
         with (
@@ -718,6 +720,7 @@ async def test_keyboard_interrupt_in_a_handler_ends_the_program(seconds: float) 
 
     await asyncio.to_thread(whole)
     gc.collect()  # while the warning is ignored
+    assert ended[0] < 2
     assert not server.queue(REPLIES)._messages
     assert len(server.queue("orders")._messages) == 1
 

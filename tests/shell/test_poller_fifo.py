@@ -121,12 +121,12 @@ async def test_failed_message_stays_away_while_a_long_poll_could_bring_others_al
                 raise ValueError
 
     log = Failing(0.1)
+    # A first poll that is full, so that two are under way from then on.
+    for number in range(10):
+        await bench.send(f"h{number}", group=f"h{number}")
     async with Poller(
         bench.sqs, "orders.fifo", log, concurrency=40, visibility_timeout=2
     ) as poller:
-        await asyncio.sleep(1)
-        # A full poll, so that two are under way from now on.
-        await bench.send(*(f"h{i}" for i in range(10)), group="h")
         await until(lambda: bench.empty)
         assert poller._engine is not None
         assert poller._engine._receiving.in_flight == 2
