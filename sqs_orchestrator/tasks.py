@@ -1,9 +1,9 @@
 """Who owns the background tasks: a host task with one task group.
 
-A bare task group must be left by the task that entered it. Users cannot promise that:
-pytest fixtures and aiohttp's clean-up contexts enter in one task and leave in another, in
-any order. So a thing with background tasks keeps its task group in a *host task* of its
-own: entering starts it, leaving asks it to stop and waits until it has.
+A task group must be left by the task that entered it. Users cannot promise that: pytest
+fixtures and aiohttp's clean-up contexts enter in one task and leave in another, in any order.
+So a thing with background tasks keeps them under a *host task* of its own: entering starts
+it, leaving asks it to stop and waits until it has.
 
 It also keeps the clean-up safe: closing runs inside the host, where a cancellation of the
 task that leaves cannot reach it.
@@ -19,7 +19,6 @@ from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
 import anyio
-from anyio.abc import TaskGroup
 
 from .errors import SQSOrchestratorError, again
 
@@ -27,7 +26,10 @@ logger = logging.getLogger(__name__)
 
 
 class Host:
-    """A host task. Use it once: start, spawn, stop.
+    """A host task, and the tasks that it owns. Use it once: start, spawn, stop.
+
+    It is a task group with an end of its own. Plain tasks, since one is made for every call
+    to SQS, and a group that cancels by scopes costs several times as much.
 
     *closing* runs when the host is to end, while its tasks still run; what is left of them
     afterwards is cancelled. It must bound its own time. It also runs when a task of the
@@ -38,7 +40,8 @@ class Host:
         self.name = name
         self.failure: BaseException | None = None
         self._closing = closing
-        self._group: TaskGroup | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._running = False
         self._task: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
         self._entered = False
@@ -62,11 +65,13 @@ class Host:
     def spawn(
         self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any, name: str | None = None
     ) -> None:
-        """Run *function* in the host's task group. It should handle its own failures: one
-        that escapes ends the host."""
-        if self._group is None:
+        """Run *function* in a task of the host. It should handle its own failures: one that
+        escapes ends the host."""
+        if not self._running:
             raise RuntimeError(f"{self.name} is not running; use it inside 'async with'")
-        self._group.start_soon(function, *args, name=name)
+        task = asyncio.get_running_loop().create_task(function(*args), name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
 
     @property
     def entered(self) -> bool:
@@ -76,7 +81,7 @@ class Host:
     @property
     def running(self) -> bool:
         """Whether tasks can be spawned."""
-        return self._group is not None
+        return self._running
 
     @property
     def stopping(self) -> bool:
@@ -131,26 +136,40 @@ class Host:
                 self._guests.discard(scope)
 
     async def _run(self, started: asyncio.Event) -> None:
+        self._running = True
+        started.set()
         try:
-            async with anyio.create_task_group() as group:
-                self._group = group
-                started.set()
-                try:
-                    await self._stop.wait()
-                finally:
-                    self.request_stop()
-                    if self._entered:
-                        with anyio.CancelScope(shield=True):
-                            await self._closing()
-                    self._group = None
-                    group.cancel_scope.cancel()
-        except BaseExceptionGroup as group_error:
-            # Kept, not raised: nobody awaits this task but `finished`, and a background
-            # failure must not cancel the body of the caller's `async with`.
-            self.failure = sole(group_error)
-            logger.error("%s failed and has closed", self.name, exc_info=self.failure)
+            await self._stop.wait()
         finally:
-            self._group = None
+            self.request_stop()
+            try:
+                if self._entered:
+                    with anyio.CancelScope(shield=True):
+                        await self._closing()
+            except Exception as error:
+                self._fail(error)
+            finally:
+                self._running = False
+                await self._end_tasks()
+                if self.failure is not None:
+                    # Kept, not raised: nobody awaits this task but `finished`, and a background
+                    # failure must not cancel the body of the caller's `async with`.
+                    logger.error("%s failed and has closed", self.name, exc_info=self.failure)
+
+    async def _end_tasks(self) -> None:
+        while self._tasks:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.wait(set(self._tasks))
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        self.failure = self.failure or error
+        self.request_stop()
 
 
 T = TypeVar("T")
