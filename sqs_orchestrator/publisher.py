@@ -463,7 +463,7 @@ class Publisher:
             name = wire.queue_name_of(to.queue_url)
             text, content_type = encode(self._codec, body)
             attributes = wire.reply_attributes(to, content_type=content_type)
-            _check(text, attributes)
+            size = _check(text, attributes)
             home = await self._resolved(name, self._sqs.home_url(name), expires)
             region = self._sqs.port.region
             url = check_reply_address(to, home, region=region, prefixes=prefixes)
@@ -483,7 +483,9 @@ class Publisher:
             else:
                 future.set_exception(own(error, url))
 
-        answer = self._responder.post(url, text, attributes, expires=expires, settled=settled)
+        answer = self._responder.post(
+            url, text, attributes, size=size, expires=expires, settled=settled
+        )
         with self._flushable(expires):
             try:
                 return await future

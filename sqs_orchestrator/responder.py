@@ -44,11 +44,13 @@ class Responder:
         body: str,
         attributes: Attributes,
         *,
+        size: int,
         expires: float,
         settled: Settled,
     ) -> Answer:
-        """Send a reply to the queue at *url*, trying until loop time *expires*."""
-        answer = Answer(self, url, body, attributes, expires=expires, settled=settled)
+        """Send a reply of *size* bytes to the queue at *url*, trying until loop time
+        *expires*."""
+        answer = Answer(self, url, body, attributes, size=size, expires=expires, settled=settled)
         self._answers.add(answer)
         self._empty.clear()
         self._lanes.add(url, answer)
@@ -90,12 +92,11 @@ class Answer(Outgoing):
         body: str,
         attributes: Attributes,
         *,
+        size: int,
         expires: float,
         settled: Settled,
     ) -> None:
-        super().__init__(
-            body, attributes, size=wire.message_bytes(body, attributes), expires=expires
-        )
+        super().__init__(body, attributes, size=size, expires=expires)
         self.url = url
         self.settled = settled
         self._responder = responder

@@ -77,8 +77,27 @@ def check_reply_address(
     Raises:
         Refused: The address is not one to answer.
     """
-    address = _ADDRESS.fullmatch(reply_to.queue_url)
-    shown = wire.quoted(reply_to.queue_url, 160)
+    return _checked(
+        reply_to.queue_url,
+        reply_to.correlation_id is not None,
+        request_queue_url,
+        region,
+        None if prefixes is None else tuple(prefixes),
+        frozenset(accounts),
+    )
+
+
+@lru_cache(maxsize=1024)  # a requester sends its address with every request
+def _checked(
+    queue_url: str,
+    has_correlation_id: bool,
+    request_queue_url: str,
+    region: str | None,
+    prefixes: tuple[str, ...] | None,
+    accounts: frozenset[str],
+) -> str:
+    address = _ADDRESS.fullmatch(queue_url)
+    shown = wire.quoted(queue_url, 160)
     if address is None:
         raise Refused(f"the reply address {shown} is not the URL of a standard queue")
     host, account, name = address["host"], address["account"], address["name"]
@@ -93,17 +112,17 @@ def check_reply_address(
             f"the reply address {shown} is in the account {account}, which is neither the "
             "request queue's own nor one of reply_accounts"
         )
-    _check_name(name, reply_to, prefixes, shown)
+    _check_name(name, has_correlation_id, prefixes, shown)
     return f"{request_queue_url.rsplit('/', 2)[0]}/{account}/{name}"
 
 
 def _check_name(
-    name: str, reply_to: wire.ReplyTo, prefixes: Sequence[str] | None, shown: str
+    name: str, has_correlation_id: bool, prefixes: Sequence[str] | None, shown: str
 ) -> None:
     # Whatever names are allowed, these harm the Java programs that own them.
     if wire.is_sweepers(wire.JAVA_PREFIX, name):
         raise Refused(f"the reply address {shown} is a queue of the Java client's sweeper")
-    if name.startswith(wire.JAVA_PREFIX) and reply_to.correlation_id is None:
+    if name.startswith(wire.JAVA_PREFIX) and not has_correlation_id:
         raise Refused(
             f"the reply address {shown} has no correlation id: old Java clients spin on a reply "
             "without"

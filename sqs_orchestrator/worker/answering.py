@@ -61,7 +61,7 @@ class Answering:
             logger.debug("dropped a reply past its deadline: %s", held.received.message_id)
             self._ended(held, True)
             return
-        body, attributes = self._rendered(held, decision)
+        body, attributes, size = self._rendered(held, decision)
         loop = asyncio.get_running_loop()
         expires = loop.time() + (PATIENCE if remaining == math.inf else remaining)
 
@@ -84,9 +84,11 @@ class Answering:
             self._ended(held, done)
 
         assert held.answer_url is not None
-        self._responder.post(held.answer_url, body, attributes, expires=expires, settled=settled)
+        self._responder.post(
+            held.answer_url, body, attributes, size=size, expires=expires, settled=settled
+        )
 
-    def _rendered(self, held: Held, decision: Answer | Fail) -> tuple[str, Attributes]:
+    def _rendered(self, held: Held, decision: Answer | Fail) -> tuple[str, Attributes, int]:
         reply_to = held.request.reply_to
         assert reply_to is not None
         if isinstance(decision, Answer):

@@ -106,8 +106,8 @@ def unsendable(error: Exception, *, expose: bool) -> Fail:
     return Fail(code, type(error).__name__, text_of(error) if expose else "")
 
 
-def reply_to_send(codec: Codec, reply_to: wire.ReplyTo, value: Any) -> tuple[str, Attributes]:
-    """Body and attributes of a reply.
+def reply_to_send(codec: Codec, reply_to: wire.ReplyTo, value: Any) -> tuple[str, Attributes, int]:
+    """Body, attributes and size of a reply.
 
     Raises:
         Exception: It cannot be sent; the codec is the user's own, and so are its errors.
@@ -117,14 +117,16 @@ def reply_to_send(codec: Codec, reply_to: wire.ReplyTo, value: Any) -> tuple[str
     if content_type is not None:
         wire.one_way_attributes(content_type=content_type)  # checks it
     attributes = wire.reply_attributes(reply_to, content_type=content_type)
-    wire.check_size(wire.message_bytes(body, attributes))
-    return body, attributes
+    size = wire.message_bytes(body, attributes)
+    wire.check_size(size)
+    return body, attributes, size
 
 
-def failure_to_send(reply_to: wire.ReplyTo, failure: Fail) -> tuple[str, Attributes]:
-    """Body and attributes of an error reply. There always is one that can be sent."""
+def failure_to_send(reply_to: wire.ReplyTo, failure: Fail) -> tuple[str, Attributes, int]:
+    """Body, attributes and size of an error reply. There always is one that can be sent."""
     body = wire.error_body(failure.code, failure.kind, failure.message, failure.details)
-    return body, wire.reply_attributes(reply_to, error_code=failure.code)
+    attributes = wire.reply_attributes(reply_to, error_code=failure.code)
+    return body, attributes, wire.message_bytes(body, attributes)
 
 
 def text_of(error: BaseException) -> str:

@@ -31,7 +31,12 @@ class Desk:
             self.ends.append((now(), error))
 
         return self.responder.post(
-            self.server.url(queue), body, {}, expires=now() + within, settled=settled
+            self.server.url(queue),
+            body,
+            {},
+            size=len(body),
+            expires=now() + within,
+            settled=settled,
         )
 
     async def ended(self, count: int = 1) -> QueueError | SendError | None:

@@ -104,9 +104,10 @@ JSON = st.recursive(
 def test_there_always_is_an_error_reply_that_can_be_sent(
     code: str, kind: str | None, message: str, details: Any
 ) -> None:
-    body, attributes = failure_to_send(TO, Fail(code, kind, message, details))
+    body, attributes, size = failure_to_send(TO, Fail(code, kind, message, details))
     wire.check_body(body)
-    wire.check_size(wire.message_bytes(body, attributes))
+    assert size == wire.message_bytes(body, attributes)
+    wire.check_size(size)
     for name, value in attributes.items():
         wire.to_attributes({"x": value})
         assert value["StringValue"], name
@@ -116,6 +117,7 @@ def test_there_always_is_an_error_reply_that_can_be_sent(
 @given(JSON)
 def test_reply_is_what_the_handler_returned(value: Any) -> None:
     assume(not isinstance(value, str))
-    body, attributes = reply_to_send(JSONCodec(), TO, value)
+    body, attributes, size = reply_to_send(JSONCodec(), TO, value)
+    assert size == wire.message_bytes(body, attributes)
     assert json.loads(body) == value
     assert wire.parse_reply(attributes).correlation_id == "id"
