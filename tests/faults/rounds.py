@@ -78,6 +78,8 @@ class Load:
     timeout: float = 30.0
     hurried: bool = True
     own: Callable[[Ended], bool] = own_answer
+    kept: list[object] = field(default_factory=list)
+    """What was used, for `assert_nothing_left`."""
     lag: float = 0.0
     """The longest for which the event loop stood still, in seconds: what was late by that was
     late for want of a processor."""
@@ -92,6 +94,8 @@ class Load:
             so.Publisher(sqs, reply_queue=replies) as publisher,
             asyncio.TaskGroup() as group,
         ):
+            await replies.ready()
+            self.kept += [publisher, replies.current]
             for number in numbers:
                 await places.acquire()
                 task = group.create_task(self._request(publisher, number))
@@ -187,6 +191,7 @@ class Workers:
         """How often each request was handled, by number."""
         self.failures: list[Exception] = []
         """With what the workers ended."""
+        self.pollers: list[so.Poller] = []
         self._queue = queue
 
     async def _handle(self, message: so.Message) -> dict[str, Any]:
@@ -196,7 +201,6 @@ class Workers:
     @contextlib.asynccontextmanager
     async def running(self, sqs: so.Connection, prefix: str) -> AsyncIterator[None]:
         """Works while the body runs, then drains."""
-        pollers: list[so.Poller] = []
         over = False
 
         async def work() -> None:
@@ -210,7 +214,7 @@ class Workers:
                     wait_time=1,
                     reply_queue_prefixes=(prefix,),
                 )
-                pollers[:] = [poller]
+                self.pollers.append(poller)
                 try:
                     await poller.run(handle_signals=False)
                 except so.SQSOrchestratorError as error:
@@ -223,8 +227,7 @@ class Workers:
                 yield
             finally:
                 over = True
-                for poller in pollers:
-                    poller.stop()
+                self.pollers[-1].stop()
 
 
 # --------------------------------------------------------------- what must be left
@@ -262,13 +265,17 @@ async def assert_nothing_left(proxy: FaultProxy, before: Collection[asyncio.Task
     """No task beside those of *before*, no entry in any table or lane, no connection."""
     assert asyncio.all_tasks() <= set(before)
     gc.collect()
+    seen = set()
     for thing in gc.get_objects():
+        seen.add(type(thing))
         for table in TABLES.get(type(thing), ()):
             assert not getattr(thing, table), f"{table} of {thing!r}"
         if type(thing) is Lanes:
             # The deletes of replies go with their queue.
             entries = [entry for lane in thing._lanes.values() for entry in lane.waiting()]
             assert all(isinstance(entry, Deletion) for entry in entries), entries[:5]
+    # Whoever calls this has kept what he used: what is gone shows nothing.
+    assert seen >= set(TABLES)
     async with asyncio.timeout(DONE):
         while proxy.connections:  # noqa: ASYNC110 - it is in another thread
             await asyncio.sleep(0.05)

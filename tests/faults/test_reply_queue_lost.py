@@ -65,7 +65,7 @@ async def test_all_that_wait_fail_at_once_and_the_next_request_works(
         async with asyncio.timeout(DONE):
             while len(proxy.accepted) < len(waiting):  # noqa: ASYNC110 - it is in another thread
                 await asyncio.sleep(0.02)
-        url = replies.url
+        url, live = replies.url, replies.current
         assert url is not None
         await direct.port.delete_queue(url)
         async with asyncio.timeout(DONE):
@@ -81,6 +81,7 @@ async def test_all_that_wait_fail_at_once_and_the_next_request_works(
             await becomes_empty(direct, queue)
         assert not workers.failures
     await assert_no_reply_queue(direct, prefix)
+    assert live is not None
     await assert_nothing_left(proxy, [*before, *waiting])
 
 
@@ -107,6 +108,7 @@ async def test_requests_go_on_while_their_reply_queue_is_deleted_again_and_again
                 outcomes["reply"] += 1
 
     urls: set[str | None] = set()
+    kept: list[object] = []
     async with (
         connect(proxy) as sqs,
         workers.running(sqs, prefix),
@@ -124,6 +126,7 @@ async def test_requests_go_on_while_their_reply_queue_is_deleted_again_and_again
                     await asyncio.sleep(0.02)
             url = replies.url
             assert url is not None
+            kept.append(replies.current)
             urls.add(url)
             with contextlib.suppress(so.QueueNotFound):
                 await direct.port.delete_queue(url)
@@ -140,4 +143,5 @@ async def test_requests_go_on_while_their_reply_queue_is_deleted_again_and_again
     assert not workers.failures
     await becomes_empty(direct, queue)
     await assert_no_reply_queue(direct, prefix)
+    assert len(kept) == DELETIONS
     await assert_nothing_left(proxy, before)
