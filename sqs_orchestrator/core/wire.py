@@ -76,7 +76,8 @@ JAVA_PREFIX: Final = "__RequesterClientQueues__"
 LEGACY_PREFIX: Final = "reply_queue_"
 """With what the names of `python-sqs-client`'s reply queues begin."""
 
-_NOT_FOR_SQS = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+# SQS names the characters that it takes. Those that it does not are few, and compile faster.
+_NOT_FOR_SQS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 _URL = re.compile(r"https?://[^/\s#]+/[^\s#]+", re.ASCII)
 _DIGITS = re.compile(r"[0-9]{1,18}")
 _INTEGER = re.compile(r"[+-]?[0-9]{1,128}")

@@ -205,7 +205,7 @@ async def test_requests_go_on_without_permission_to_sweep_and_one_warning_says_s
     # Its own queue it may delete.
     where = idle.rpartition("/")[2] if operation == "DeleteQueue" else ""
     proxy.inject(Fault.DENIED, on=[operation], queue=where)
-    options = {"sweep_interval": 0.1, "heartbeat_interval": 0.3, "idle_retention": 60.0}
+    options = {"sweep_interval": 0.05, "heartbeat_interval": 0.3, "idle_retention": 60.0}
     async with (
         connect() as sqs,
         requester(sqs, prefix, **options) as (publisher, replies),
