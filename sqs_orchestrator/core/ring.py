@@ -45,8 +45,7 @@ import bisect
 import math
 import re
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from . import wire
 from .limits import LIST_QUEUES_PAGE
@@ -68,8 +67,7 @@ SLOWEST: Final = 1.0
 # --------------------------------------------------------------------- the budget
 
 
-@dataclass(frozen=True, slots=True)
-class Pace:
+class Pace(NamedTuple):
     """How often a process calls, in seconds."""
 
     heartbeat: float
@@ -122,45 +120,39 @@ class Pacer:
 # -------------------------------------------------------------------- the actions
 
 
-@dataclass(frozen=True, slots=True)
-class List:
+class List(NamedTuple):
     """List the queues whose names begin with *prefix*. Answer: `Listed`."""
 
     prefix: str
     limit: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
+class Listed(NamedTuple):
     """Queues by prefix, and whether these are all."""
 
     urls: Sequence[str]
     complete: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Saw:
+class Saw(NamedTuple):
     """Take note that the fleet has about *fleet* queues. Answer: nothing."""
 
     fleet: int
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(NamedTuple):
     """Let that many seconds pass. Answer: nothing."""
 
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class ReadTags:
+class ReadTags(NamedTuple):
     """Read the tags of a queue. Answer: `Tags`."""
 
     url: str
 
 
-@dataclass(frozen=True, slots=True)
-class Tags:
+class Tags(NamedTuple):
     """A queue's tags; `None` where it has vanished."""
 
     tags: Mapping[str, str] | None
@@ -169,16 +161,14 @@ class Tags:
     took to be seen, a queue is not idle for it. `None` where that clock is not known."""
 
 
-@dataclass(frozen=True, slots=True)
-class ReadCounts:
+class ReadCounts(NamedTuple):
     """See whether SQS counts no message of any kind in the queue. Answer: a `bool`, false
     where it cannot be seen."""
 
     url: str
 
 
-@dataclass(frozen=True, slots=True)
-class Delete:
+class Delete(NamedTuple):
     """Delete the queue, at once. Answer: whether that deleted it."""
 
     url: str
