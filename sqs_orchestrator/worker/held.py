@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..core import wire
 from ..core.wire import Request
@@ -12,16 +12,12 @@ from ..message import Message
 from ..sqs.clock import Clock
 from ..sqs.port import Received
 
-if TYPE_CHECKING:
-    from .visibility import Change
-
 
 class Held:
     """A message that a poller holds, and how far it has come."""
 
     __slots__ = (
         "answer_url",
-        "change",
         "fault",
         "given_up",
         "handler",
@@ -62,8 +58,6 @@ class Held:
         """Its handler was cancelled by the drain."""
         self.settled = False
         """Its message group, on a FIFO queue, has gone on without it."""
-        self.change: Change | None = None
-        """The change of its visibility that is on its way."""
 
     def __repr__(self) -> str:
         return f"<Held {self.received.message_id}>"

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from ..core.batching import Policy
 from ..core.visibility import Keeper
-from ..errors import QueueError, SendError
+from ..errors import AccessDenied, QueueError, SendError
 from ..lanes import Entry, Lanes
 from ..sqs.port import SQS, Failure
 from ..tasks import Host
@@ -44,6 +44,7 @@ class Visibility:
         self._overdue = overdue
         self._keeper: Keeper[Held] = Keeper(timeout, max_extension)
         self._timer: asyncio.TimerHandle | None = None
+        self._pending: dict[Held, Change] = {}
         self._closed = False
         policy = Policy(linger=LINGER)
         self._lanes: Lanes[Change] = Lanes(host, _changing(port), lambda url: policy)
@@ -68,14 +69,21 @@ class Visibility:
     def change(self, held: Held, seconds: float) -> None:
         """Hide it for *seconds* from now on; 0 lets it come back at once."""
         seconds = math.ceil(seconds)
-        pending = held.change
+        pending = self._pending.get(held)
         if pending is not None:
             pending.replace(seconds)
             return
         now = asyncio.get_running_loop().time()
         # After that it has come back by itself.
-        change = held.change = Change(self, held, seconds, now + max(self._timeout / 2, 5.0))
+        change = Change(self, held, seconds, now + max(self._timeout / 2, 5.0))
+        self._pending[held] = change
         self._lanes.add(self._url, change)
+
+    def ended(self, held: Held, following: int | None) -> None:
+        """A change is over; *following* is what was asked for since it left."""
+        del self._pending[held]
+        if following is not None:
+            self.change(held, following)
 
     async def flush(self) -> None:
         """Make all changes now."""
@@ -128,9 +136,7 @@ class Change(Entry):
         return self._held.received.receipt_handle, self.seconds
 
     def done(self, result: str | None) -> None:
-        self._held.change = None
-        if self._following is not None:
-            self._visibility.change(self._held, self._following)
+        self._visibility.ended(self._held, self._following)
 
     def failed(self, error: QueueError | SendError) -> None:
         # It was deleted or ran out: in either case SQS has already done what is right.
@@ -141,7 +147,20 @@ class Change(Entry):
 def _changing(
     port: SQS,
 ) -> Callable[[str, Sequence[Change]], Awaitable[Sequence[Failure | None]]]:
+    warned = False
+
     async def change(url: str, batch: Sequence[Change]) -> Sequence[Failure | None]:
-        return await port.change_visibility(url, [entry.leave() for entry in batch])
+        nonlocal warned
+        try:
+            return await port.change_visibility(url, [entry.leave() for entry in batch])
+        except AccessDenied as error:
+            if not warned:
+                warned = True
+                logger.warning(
+                    "messages cannot be kept hidden nor released, so what takes longer than the"
+                    " visibility timeout is done again meanwhile: %s",
+                    error,
+                )
+            raise
 
     return change

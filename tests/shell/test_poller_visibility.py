@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 
 from sqs_orchestrator import Message, Poller, Retry
-from sqs_orchestrator.errors import QueueError, Throttled
+from sqs_orchestrator.errors import AccessDenied, QueueError, Throttled
 from sqs_orchestrator.testing import MemoryServer
 from tests.shell.workers import REPLIES, Bench, bench_on, now, until
 
@@ -393,3 +393,16 @@ async def test_idle_worker_has_no_timer_left(bench: Bench) -> None:
         await asyncio.sleep(60)
         assert engine._visibility._timer is None
         assert len(engine._visibility) == 0
+
+
+async def test_worker_that_may_not_change_visibility_says_so_once(
+    bench: Bench, server: MemoryServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.faults.fail("ChangeMessageVisibilityBatch", AccessDenied, times=None)
+    handlers = Handlers()
+    await bench.send("a", "b")
+    async with Poller(bench.sqs, "orders", handlers, visibility_timeout=10):
+        await until(lambda: server.calls["ChangeMessageVisibilityBatch"] >= 5)
+        handlers.let_go(10)
+    warnings = [record for record in caplog.records if "kept hidden" in record.message]
+    assert len(warnings) == 1
