@@ -225,6 +225,11 @@ class Engine:
         if held.overdue:
             self._leave(held)
             return None
+        if request.reply_to is not None and held.message.time_remaining() <= 0:
+            self._counts.expired += 1
+            logger.debug("deleted an expired request: %s", held.received.message_id)
+            self._delete(held)
+            return None
         if request.reply_to is not None:
             try:
                 held.answer_url = check_reply_address(
@@ -238,11 +243,6 @@ class Engine:
                 held.fault = refused.reason
         if held.fault is not None:
             self._reject(held, "bad_attribute", held.fault)
-            return None
-        if request.reply_to is not None and held.message.time_remaining() <= 0:
-            self._counts.expired += 1
-            logger.debug("deleted an expired request: %s", held.received.message_id)
-            self._delete(held)
             return None
         handler = self._handlers.lookup(request.message_type)
         if handler is None:

@@ -204,6 +204,18 @@ async def test_expired_request_is_deleted_unhandled(bench: Bench) -> None:
     assert poller.statistics().expired == 1
 
 
+async def test_expired_request_is_deleted_wherever_its_reply_should_go(bench: Bench) -> None:
+    async def handle(message: Message) -> None:
+        raise AssertionError("nobody waits for this")
+
+    await bench.ask("late", to=bench.server.url("payments"), timeout=5)
+    await asyncio.sleep(20)
+    async with Poller(bench.sqs, "orders", handle) as poller:
+        await until(lambda: bench.empty)
+    assert poller.statistics().expired == 1
+    assert poller.statistics().rejected == 0
+
+
 async def test_one_way_message_never_expires(bench: Bench) -> None:
     handled: list[str] = []
 
