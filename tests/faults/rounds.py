@@ -92,14 +92,17 @@ class Load:
         async with (
             so.ReplyQueue(sqs, prefix=self.prefix, sweep_interval=None) as replies,
             so.Publisher(sqs, reply_queue=replies) as publisher,
-            asyncio.TaskGroup() as group,
         ):
             await replies.ready()
             self.kept += [publisher, replies.current]
-            for number in numbers:
-                await places.acquire()
-                task = group.create_task(self._request(publisher, number))
-                task.add_done_callback(lambda _: places.release())
+            async with asyncio.TaskGroup() as group:
+                for number in numbers:
+                    await places.acquire()
+                    task = group.create_task(self._request(publisher, number))
+                    task.add_done_callback(lambda _: places.release())
+            # Leaving would clear the tables that should be empty by themselves.
+            assert replies.statistics().pending == 0
+            assert publisher.statistics().pending == publisher.statistics().unsent == 0
         watching.cancel()
         await asyncio.wait({watching})
 
