@@ -66,8 +66,10 @@ than twelve hours, which began before the receive ended."""
 LONGEST_UNJUDGED: Final = 3600.0
 """The most seconds after which a message comes back that nobody could judge."""
 
-MOST_UNFINISHED: Final = 1_000
-"""Replies, dead letters or deletes on their way beyond which no more messages are taken."""
+MOST_UNFINISHED: Final = 300
+"""Replies, dead letters or deletes on their way beyond which no more messages are taken. More
+would only be more to do again after a crash: all the batches of a lane that may be in flight
+at once hold half as many."""
 
 
 class Engine:
