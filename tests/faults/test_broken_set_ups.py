@@ -404,7 +404,7 @@ FAILING = [*LASTS, Fault.DENIED, Fault.EXPIRED, Fault.QUEUE_DELETED]
 
 @pytest.mark.parametrize(
     "fault",
-    cases(FAILING, Fault.RESET, Fault.DENIED),
+    cases(FAILING, Fault.RESET),
     ids=lambda fault: fault.name.lower(),
 )
 async def test_requester_does_not_spin_when_every_call_fails(
@@ -437,7 +437,7 @@ async def test_requester_does_not_spin_when_every_call_fails(
 
 @pytest.mark.parametrize(
     "fault",
-    cases(FAILING, Fault.RESET, Fault.DENIED),
+    cases(FAILING, Fault.RESET),
     ids=lambda fault: fault.name.lower(),
 )
 async def test_worker_does_not_spin_when_every_call_fails(

@@ -112,7 +112,9 @@ async def test_requests_survive_workers_that_are_killed_at_any_moment(
     await assert_no_reply_queue(direct, prefix)
 
 
-@pytest.mark.parametrize("faults", [(), PASSING], ids=["calm", "faults"])
+@pytest.mark.parametrize(
+    "faults", [(), PASSING] if WHOLE else [()], ids=lambda faults: "faults" if faults else "calm"
+)
 async def test_worker_that_is_asked_to_stop_stops_in_time_and_leaves_nothing_hidden(
     proxy: FaultProxy,
     connect: Connect,

@@ -79,7 +79,7 @@ async def test_requests_survive_all_that_passes_at_once(weather: Weather) -> Non
 
 @pytest.mark.parametrize(
     "fault",
-    cases(PASSING, Fault.DROPPED, Fault.DUPLICATED, Fault.PARTLY_FAILED),
+    cases(PASSING, Fault.DUPLICATED, Fault.PARTLY_FAILED),
     ids=lambda fault: fault.name.lower(),
 )
 async def test_requests_survive_what_passes(weather: Weather, fault: Fault) -> None:
@@ -91,7 +91,11 @@ async def test_requests_survive_what_passes(weather: Weather, fault: Fault) -> N
     assert load.outcomes()["reply"] >= EACH * 0.85
 
 
-@pytest.mark.parametrize("fault", LASTING, ids=lambda fault: fault.name.lower())
+@pytest.mark.parametrize(
+    "fault",
+    cases(LASTING, Fault.DENIED, Fault.PARTLY_REFUSED),
+    ids=lambda fault: fault.name.lower(),
+)
 async def test_requests_survive_what_sqs_refuses(weather: Weather, fault: Fault) -> None:
     refusal = so.SendError if fault is Fault.PARTLY_REFUSED else so.AccessDenied
     # A reply that is refused is given up, and its request waits in vain.
