@@ -70,6 +70,7 @@ class Fault(enum.Enum):
     REORDERED = "messages handed out in another order, some later"
     PARTLY_FAILED = "some entries of a batch failed by SQS's fault"
     PARTLY_REFUSED = "some entries of a batch refused as the sender's fault"
+    EMPTY = "a long poll that ends empty, and at once"
     QUEUE_DELETED = "the queue deleted just before"
 
 
@@ -308,7 +309,7 @@ class FaultProxy:
             if rule.meets(call) and self._random.random() < rule.probability
         }
         if call.operation != "ReceiveMessage":
-            faults -= {Fault.DUPLICATED, Fault.REORDERED}
+            faults -= {Fault.DUPLICATED, Fault.REORDERED, Fault.EMPTY}
         if call.operation not in _BATCHES:
             faults -= {Fault.PARTLY_FAILED, Fault.PARTLY_REFUSED}
         return faults
@@ -353,6 +354,7 @@ class FaultProxy:
             Fault.EXPIRED: (_EXPIRED,),
             Fault.UNKNOWN_KEY: (_UNKNOWN_KEY,),
             Fault.WRONG_SECRET: (_WRONG_SECRET,),
+            Fault.EMPTY: (_EMPTY,),
         }
         return self._random.choice(refusals[fault])
 
@@ -481,6 +483,7 @@ _HTML_ERROR: Final = Answer(b"<html><h1>Internal Server Error</h1></html>", 500,
 _UNAVAILABLE: Final = _refusal(
     "com.amazon.coral.service#ServiceUnavailableException", "Try again later.", status=503
 )
+_EMPTY: Final = Answer(b"{}")
 _EMPTY_ERROR: Final = Answer(b"", 503)
 _THROTTLED: Final = _refusal(
     "com.amazonaws.sqs#RequestThrottled", "Request is throttled.", query="RequestThrottled"
@@ -514,6 +517,7 @@ _INSTEAD: Final = (
     Fault.EXPIRED,
     Fault.UNKNOWN_KEY,
     Fault.WRONG_SECRET,
+    Fault.EMPTY,
 )
 
 GARBAGE: Final = (

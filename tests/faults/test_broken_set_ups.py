@@ -484,3 +484,19 @@ async def test_worker_does_not_spin_when_every_call_fails(
         for task in waiting:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
+
+
+@pytest.mark.xfail(reason="a long poll that ends at once is followed by the next at once")
+@pytest.mark.parametrize("who", ["worker", "requester"])
+async def test_nobody_spins_when_long_polls_end_at_once(
+    proxy: FaultProxy, connect: Connect, queue: str, prefix: str, who: str
+) -> None:
+    proxy.inject(Fault.EMPTY)
+    async with connect() as sqs, contextlib.AsyncExitStack() as stack:
+        if who == "worker":
+            await stack.enter_async_context(worker(sqs, queue, prefix))
+        else:
+            publisher, _ = await stack.enter_async_context(requester(sqs, prefix))
+            waiting = asyncio.create_task(publisher.request(queue, 1, timeout=600))
+            stack.callback(waiting.cancel)
+        assert await calls_a_second(proxy) <= A_FEW
