@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any, Final, Literal
 
 from .codecs import Codec, CodecError
-from .core.wire import quoted
+from .core.checks import quoted
 from .message import Message
 
 __all__ = ["NO_REPLY", "Handler", "Handlers", "Reject", "Retry"]

@@ -15,7 +15,8 @@ from datetime import UTC, datetime
 from typing import Any, NoReturn
 
 from .codecs import CodecError
-from .core.wire import PlainValue, ReplyHead, ReplyTo, Request, plain_attributes
+from .core.attributes import PlainValue, plain_attributes
+from .core.wire import RESERVED, ReplyHead, ReplyTo, Request
 from .sqs.clock import Clock
 from .sqs.port import Received
 
@@ -46,7 +47,7 @@ class _Frozen:
     def attributes(self) -> Mapping[str, PlainValue]:
         """The message attributes as plain values, without those of the library itself."""
         if self._attributes is None:
-            _set(self, "_attributes", plain_attributes(self._received.attributes))
+            _set(self, "_attributes", plain_attributes(self._received.attributes, RESERVED))
         assert self._attributes is not None
         return self._attributes
 

@@ -26,6 +26,16 @@ from .codecs import Codec, CodecError, JSONCodec, encode
 from .connection import Connection
 from .core import wire
 from .core.addresses import DEFAULT_PREFIXES, Refused, check_reply_address
+from .core.attributes import check_count, to_attributes
+from .core.checks import (
+    check_body,
+    check_deduplication_id,
+    check_delay,
+    check_group_id,
+    check_size,
+    message_bytes,
+)
+from .core.names import queue_name_of
 from .errors import (
     InvalidMessage,
     QueueError,
@@ -234,12 +244,12 @@ class Publisher:
         """
         self._check_open()
         try:
-            delay_seconds = wire.check_delay(delay)
+            delay_seconds = check_delay(delay)
             _check_fifo(queue, delay_seconds, group_id, deduplication_id)
             text, content_type = encode(self._codec, body)
             whole = wire.one_way_attributes(message_type, content_type)
             if attributes:
-                whole.update(wire.to_attributes(attributes))
+                whole.update(to_attributes(attributes, wire.RESERVED))
             size = _check(text, whole)
         except SendError as error:
             error.queue = queue
@@ -415,7 +425,7 @@ class Publisher:
             legacy=self._replies.legacy,
         )
         if attributes:
-            whole.update(wire.to_attributes(attributes))
+            whole.update(to_attributes(attributes, wire.RESERVED))
         size = _check(text, whole, time_to_live=timeout != math.inf)
         return correlation_id, text, whole, size
 
@@ -460,7 +470,7 @@ class Publisher:
             to = reply_to if isinstance(reply_to, wire.ReplyTo) else wire.ReplyTo.parse(reply_to)
             # Against itself first, so that no call goes out for what cannot be an address.
             check_reply_address(to, to.queue_url, region=None, prefixes=prefixes)
-            name = wire.queue_name_of(to.queue_url)
+            name = queue_name_of(to.queue_url)
             text, content_type = encode(self._codec, body)
             attributes = wire.reply_attributes(to, content_type=content_type)
             size = _check(text, attributes)
@@ -565,20 +575,20 @@ def _outcome(error: BaseException) -> str:
 
 def _check(body: str, attributes: Attributes, *, time_to_live: bool = False) -> int:
     """The size of a message that SQS would take, *time_to_live* yet to come."""
-    wire.check_body(body)
-    wire.check_count(attributes, time_to_live=time_to_live)
-    size = wire.message_bytes(body, attributes)
+    check_body(body)
+    check_count(attributes, wire.RESERVED, time_to_live=time_to_live)
+    size = message_bytes(body, attributes)
     if time_to_live:
         size += wire.TIME_TO_LIVE_BYTES
-    wire.check_size(size)
+    check_size(size)
     return size
 
 
 def _check_fifo(queue: str, delay: int, group_id: str | None, deduplication_id: str | None) -> None:
     if group_id is not None:
-        wire.check_group_id(group_id)
+        check_group_id(group_id)
     if deduplication_id is not None:
-        wire.check_deduplication_id(deduplication_id)
+        check_deduplication_id(deduplication_id)
     if queue.endswith(".fifo"):
         if group_id is None:
             raise InvalidMessage("a message to a FIFO queue needs a group_id")

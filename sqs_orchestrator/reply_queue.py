@@ -27,6 +27,7 @@ from .connection import Connection, attribute_text
 from .core import wire
 from .core.backoff import Backoff
 from .core.limits import BATCH_ENTRIES, MIN_RETENTION, RETENTION, WAIT_TIME
+from .core.names import DEFAULT_PREFIX, check_prefix, new_reply_queue_name
 from .core.polling import Receivers
 from .core.ring import Pacer
 from .errors import QueueError, QueueNotFound, ReplyQueueClosed, ReplyQueueLost
@@ -218,7 +219,7 @@ class ReplyQueue:
         self,
         sqs: Connection,
         *,
-        prefix: str = wire.DEFAULT_PREFIX,
+        prefix: str = DEFAULT_PREFIX,
         heartbeat_interval: float = 60.0,
         idle_retention: float = 300.0,
         message_retention: float = 300.0,
@@ -227,7 +228,7 @@ class ReplyQueue:
         attributes: Mapping[str, Any] | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> None:
-        wire.check_prefix(prefix)
+        check_prefix(prefix)
         if not 0 < heartbeat_interval < math.inf:
             raise ValueError(f"heartbeat_interval must be positive, not {heartbeat_interval}")
         if not 3 * heartbeat_interval <= idle_retention < math.inf:
@@ -362,7 +363,7 @@ class ReplyQueue:
 
     async def _create(self) -> Live:
         port = self._port
-        name = wire.new_reply_queue_name(self.prefix)
+        name = new_reply_queue_name(self.prefix)
         if not port.clock.known:
             # Any response shows SQS's time, and the very first tags must have it: by a clock
             # of this machine that is slow, the queue would look abandoned at birth.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from .core import wire
+from .core.names import failover_url
 from .errors import QueueError, QueueNotFound, SendError
 from .lanes import Lanes
 from .outgoing import Outgoing
@@ -125,6 +125,6 @@ class Answer(Outgoing):
         if self._moved or now >= self.expires:
             return False
         self._moved = True
-        self.url = wire.failover_url(self.url)
+        self.url = failover_url(self.url)
         self._responder.resend(self)
         return True

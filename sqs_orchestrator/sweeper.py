@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from .core import ring, wire
+from .core.names import check_prefix, queue_name_of
 from .errors import AccessDenied, QueueError, QueueNotFound
 from .retry import retrying
 from .sqs.port import SQS
@@ -113,7 +114,7 @@ class Sweeper:
             await self._hands.carry_out(
                 ring.walk(
                     self._prefix,
-                    wire.queue_name_of(self._url),
+                    queue_name_of(self._url),
                     fleet=self._pacer.fleet,
                     most=None if self._announced else A_LOOK,
                 ),
@@ -218,7 +219,7 @@ async def sweep(sqs: Connection, prefix: str, *, dry_run: bool = False) -> list[
             `sqs:DeleteQueue` is not allowed. What was deleted before stays deleted.
         QueueError: If SQS cannot be reached.
     """
-    wire.check_prefix(prefix)
+    check_prefix(prefix)
     return await sweep_port(sqs.port, prefix, dry_run=dry_run)
 
 

@@ -16,6 +16,15 @@ from functools import lru_cache
 from typing import Final
 
 from . import wire
+from .checks import quoted
+from .names import (
+    DEFAULT_PREFIX,
+    JAVA_PREFIX,
+    LEGACY_PREFIX,
+    account_of,
+    is_sweepers,
+    is_sweepers_dead_letters,
+)
 
 # Exactly what SQS and the servers that imitate it hand out. Whatever else a URL may hold
 # (credentials, escapes, dots between slashes, a query, capitals, other digits than ASCII's)
@@ -40,7 +49,7 @@ _HOSTS = (
     re.compile(rf"{_REGION}\.queue\.{_AWS}"),
 )
 
-DEFAULT_PREFIXES: Final = (wire.DEFAULT_PREFIX, wire.JAVA_PREFIX, wire.LEGACY_PREFIX)
+DEFAULT_PREFIXES: Final = (DEFAULT_PREFIX, JAVA_PREFIX, LEGACY_PREFIX)
 """The reply queues that a worker answers, if nothing else is said."""
 
 
@@ -97,7 +106,7 @@ def _checked(
     accounts: frozenset[str],
 ) -> str:
     address = _ADDRESS.fullmatch(queue_url)
-    shown = wire.quoted(queue_url, 160)
+    shown = quoted(queue_url, 160)
     if address is None:
         raise Refused(f"the reply address {shown} is not the URL of a standard queue")
     host, account, name = address["host"], address["account"], address["name"]
@@ -107,7 +116,7 @@ def _checked(
             f"the reply address {shown} is in the region {named}, the worker in "
             f"{own or 'one that is not known'}"
         )
-    if account != wire.account_of(request_queue_url) and account not in accounts:
+    if account != account_of(request_queue_url) and account not in accounts:
         raise Refused(
             f"the reply address {shown} is in the account {account}, which is neither the "
             "request queue's own nor one of reply_accounts"
@@ -120,9 +129,9 @@ def _check_name(
     name: str, has_correlation_id: bool, prefixes: Sequence[str] | None, shown: str
 ) -> None:
     # Whatever names are allowed, these harm the Java programs that own them.
-    if wire.is_sweepers(wire.JAVA_PREFIX, name):
+    if is_sweepers(JAVA_PREFIX, name):
         raise Refused(f"the reply address {shown} is a queue of the Java client's sweeper")
-    if name.startswith(wire.JAVA_PREFIX) and not has_correlation_id:
+    if name.startswith(JAVA_PREFIX) and not has_correlation_id:
         raise Refused(
             f"the reply address {shown} has no correlation id: old Java clients spin on a reply "
             "without"
@@ -134,7 +143,7 @@ def _check_name(
             f"the reply address {shown} does not begin with one of reply_queue_prefixes, or has "
             "nothing after it"
         )
-    if any(wire.is_sweepers_dead_letters(prefix, name) for prefix in prefixes):
+    if any(is_sweepers_dead_letters(prefix, name) for prefix in prefixes):
         raise Refused(f"the reply address {shown} is the dead-letter queue of a sweeper")
 
 

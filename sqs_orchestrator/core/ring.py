@@ -49,6 +49,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from . import wire
 from .limits import LIST_QUEUES_PAGE
+from .names import is_own_form, queue_name_of
 
 HEARTBEATS: Final = 4.0
 """Heartbeats of a whole fleet, per second."""
@@ -282,7 +283,7 @@ class _Looks:
         if not self._is_idle(seen):
             return self._is_sweeper(seen)
         empty = False
-        if not wire.is_own_form(self._prefix, name):
+        if not is_own_form(self._prefix, name):
             empty = yield ReadCounts(url)
         if wire.sweep_decision(self._prefix, name, "idle", empty) == "keep":
             return False
@@ -345,7 +346,7 @@ def _order(prefix: str, name: str) -> tuple[bool, str]:
 def _ring(prefix: str, urls: Sequence[str]) -> list[_Queue]:
     """The queues that may be swept, in the order of the ring: at its end those that are in
     no bucket, so that they have the same place whether or not there are buckets."""
-    queues = ((wire.queue_name_of(url), url) for url in urls)
+    queues = ((queue_name_of(url), url) for url in urls)
     return sorted(
         (queue for queue in queues if wire.may_sweep(prefix, queue[0])),
         key=lambda queue: _order(prefix, queue[0]),

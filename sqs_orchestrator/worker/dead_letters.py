@@ -8,7 +8,7 @@ import logging
 import math
 
 from ..connection import Connection
-from ..core import wire
+from ..core.checks import message_bytes
 from ..core.redrive import dead_letter_queue
 from ..errors import QueueError, SendError
 from ..lanes import Lanes
@@ -100,7 +100,7 @@ class _Move(Outgoing):
         super().__init__(
             received.body,
             received.attributes,
-            size=wire.message_bytes(received.body, received.attributes),
+            size=message_bytes(received.body, received.attributes),
             expires=loop.time() + PATIENCE,
             group_id=(held.group or "rejected") if fifo else None,
             deduplication_id=received.message_id if fifo else None,

@@ -27,8 +27,8 @@ import anyio
 
 from ..codecs import Codec, CodecError
 from ..connection import Connection
-from ..core import wire
 from ..core.addresses import Refused, check_reply_address
+from ..core.checks import quoted
 from ..core.groups import Ask, Groups
 from ..core.limits import BATCH_ENTRIES, VISIBILITY_TIMEOUT
 from ..core.polling import Intake
@@ -249,7 +249,7 @@ class Engine:
         handler = self._handlers.lookup(request.message_type)
         if handler is None:
             route = request.message_type
-            named = "none is named" if route is None else wire.quoted(route)
+            named = "none is named" if route is None else quoted(route)
             self._reject(held, "unknown_route", f"no handler for its route: {named}")
         return handler
 
@@ -289,7 +289,7 @@ class Engine:
             self._carry_out(held, outcomes.of_result(result, wanted=wanted))
             return
         if isinstance(error, BadBody):
-            self._reject(held, "bad_body", wire.quoted(str(error), 300))
+            self._reject(held, "bad_body", quoted(str(error), 300))
             return
         error = outcomes.asked(error)
         if isinstance(error, Retry):
@@ -362,7 +362,7 @@ class Engine:
             self._delete(held)
         elif fate is Fate.NO_QUEUE and decision.judged:
             logger.warning(
-                "deleted message %s, rejected: %s", message_id, wire.quoted(decision.reason, 300)
+                "deleted message %s, rejected: %s", message_id, quoted(decision.reason, 300)
             )
             self._delete(held)
         else:

@@ -10,6 +10,7 @@ from typing import Any, Final, TypeAlias
 
 from ..codecs import Codec, encode
 from ..core import wire
+from ..core.checks import check_body, check_size, message_bytes
 from ..errors import MessageTooLarge
 from ..handlers import NO_REPLY, Reject, Retry
 from ..sqs.port import Attributes
@@ -113,12 +114,12 @@ def reply_to_send(codec: Codec, reply_to: wire.ReplyTo, value: Any) -> tuple[str
         Exception: It cannot be sent; the codec is the user's own, and so are its errors.
     """
     body, content_type = encode(codec, value)
-    wire.check_body(body)
+    check_body(body)
     if content_type is not None:
         wire.one_way_attributes(content_type=content_type)  # checks it
     attributes = wire.reply_attributes(reply_to, content_type=content_type)
-    size = wire.message_bytes(body, attributes)
-    wire.check_size(size)
+    size = message_bytes(body, attributes)
+    check_size(size)
     return body, attributes, size
 
 
@@ -126,7 +127,7 @@ def failure_to_send(reply_to: wire.ReplyTo, failure: Fail) -> tuple[str, Attribu
     """Body, attributes and size of an error reply. There always is one that can be sent."""
     body = wire.error_body(failure.code, failure.kind, failure.message, failure.details)
     attributes = wire.reply_attributes(reply_to, error_code=failure.code)
-    return body, attributes, wire.message_bytes(body, attributes)
+    return body, attributes, message_bytes(body, attributes)
 
 
 def text_of(error: BaseException) -> str:

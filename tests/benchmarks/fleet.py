@@ -27,6 +27,7 @@ from typing import Any, Final
 
 from sqs_orchestrator.core import ring, wire
 from sqs_orchestrator.core.limits import LIST_QUEUES_PAGE
+from sqs_orchestrator.core.names import DEFAULT_PREFIX, queue_name_of
 from tests.benchmarks.report import table
 
 FLEETS: Final = (10, 1_000, 10_000, 100_000)
@@ -48,7 +49,7 @@ _STRETCH: Final = 16
 """Such a stretch is one of so many."""
 
 _EPOCH: Final = 1_800_000_000.0
-_PREFIX: Final = wire.DEFAULT_PREFIX
+_PREFIX: Final = DEFAULT_PREFIX
 _BASE: Final = "https://sqs.eu-west-1.amazonaws.com/123456789012/"
 
 _TAGGING: Final = frozenset({"TagQueue", "ListQueueTags"})
@@ -250,7 +251,7 @@ class Simulation:
 
     def _tags(self, url: str) -> ring.Tags:
         now_ms = int((_EPOCH + self.now) * 1000)
-        found = self.beats.get(wire.queue_name_of(url))
+        found = self.beats.get(queue_name_of(url))
         if found is None:
             return ring.Tags(None, now_ms)
         beaten, retention = found
@@ -258,7 +259,7 @@ class Simulation:
         return ring.Tags(tags, now_ms)
 
     def _delete(self, url: str) -> bool:
-        name = wire.queue_name_of(url)
+        name = queue_name_of(url)
         if self.beats.pop(name, None) is None:
             return False
         del self.names[bisect.bisect_left(self.names, name)]

@@ -15,6 +15,7 @@ from aiobotocore.config import AioConfig
 
 import sqs_orchestrator as so
 from sqs_orchestrator.core import wire
+from sqs_orchestrator.core.names import new_reply_queue_name
 from sqs_orchestrator.sqs.port import SendEntry
 from tests.servers import CREDENTIALS
 
@@ -188,7 +189,7 @@ async def test_requests_go_on_without_permission_to_delete_replies(
 async def an_idle_queue(sqs: so.Connection, prefix: str) -> str:
     """A reply queue whose owner died long ago."""
     tags = wire.reply_queue_tags(now=1.0, retention=1.0, sweeping=True, legacy=False)
-    return await sqs.port.create_queue(wire.new_reply_queue_name(prefix), {}, tags)
+    return await sqs.port.create_queue(new_reply_queue_name(prefix), {}, tags)
 
 
 @pytest.mark.parametrize("operation", ["ListQueues", "ListQueueTags", "DeleteQueue", "TagQueue"])

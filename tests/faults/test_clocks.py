@@ -19,6 +19,7 @@ import pytest_asyncio
 
 import sqs_orchestrator as so
 from sqs_orchestrator.core import wire
+from sqs_orchestrator.core.names import new_reply_queue_name
 from tests.processes.conftest import HANGS, Process, start_program
 
 from .conftest import WHOLE, Connect
@@ -194,7 +195,7 @@ async def test_sweeper_with_a_wrong_clock_sweeps_the_dead_and_no_live_queue(
         tags = wire.reply_queue_tags(
             now=time.time() - 600, retention=10.0, sweeping=True, legacy=False
         )
-        name = wire.new_reply_queue_name(prefix)
+        name = new_reply_queue_name(prefix)
         await direct.port.create_queue(name, {}, tags)
         sweeper = await start("requester", prefix=prefix, sweep_interval=0.5, idle_retention=6)
         (url,) = await sweeper.say("url")

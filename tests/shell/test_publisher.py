@@ -32,6 +32,7 @@ from sqs_orchestrator import (
     Throttled,
 )
 from sqs_orchestrator.core import wire
+from sqs_orchestrator.core.names import queue_name_of
 from sqs_orchestrator.publisher import FLUSH_PATIENCE
 from sqs_orchestrator.sqs.port import Failure, Received, SendEntry
 from sqs_orchestrator.testing import MemoryServer, MemorySQS, connect
@@ -924,7 +925,7 @@ async def test_late_reply_to_a_queue_that_is_gone_says_so(bench: Bench) -> None:
 async def test_late_replies_that_fail_have_errors_of_their_own(bench: Bench) -> None:
     bench.faults.fail("SendMessageBatch", AccessDenied)
     address = an_address(bench)
-    bench.server.create(bench.server.account, wire.queue_name_of(address.queue_url), {}, {})
+    bench.server.create(bench.server.account, queue_name_of(address.queue_url), {}, {})
     outcomes = await asyncio.gather(
         *(bench.publisher.reply(address, n) for n in range(3)), return_exceptions=True
     )
@@ -1075,7 +1076,7 @@ async def test_send_that_is_being_looked_up_is_flushed_when_leaving(server: Memo
 async def test_late_reply_is_flushed_when_leaving(server: MemoryServer) -> None:
     async with publishing(server, ready=True) as bench:
         address = an_address(bench)
-        server.create(server.account, wire.queue_name_of(address.queue_url), {}, {})
+        server.create(server.account, queue_name_of(address.queue_url), {}, {})
         bench.faults.fail("SendMessageBatch", Throttled, times=3)
         reply = bench.task(bench.publisher.reply(address, "a"))
         await asyncio.sleep(0)
@@ -1092,7 +1093,7 @@ async def test_flushing_is_given_up_after_its_time(
         bench.publisher = Publisher(bench.sqs, default_timeout=default_timeout)
         async with bench.publisher:
             address = an_address(bench)
-            server.create(server.account, wire.queue_name_of(address.queue_url), {}, {})
+            server.create(server.account, queue_name_of(address.queue_url), {}, {})
             bench.faults.hold(operation, times=None)
             sends = [bench.task(bench.publisher.send("orders", n)) for n in range(5)]
             sends.append(bench.task(bench.publisher.reply(address, "a")))

@@ -24,6 +24,7 @@ from sqs_orchestrator import (
     Throttled,
 )
 from sqs_orchestrator.core import wire
+from sqs_orchestrator.core.names import DEFAULT_PREFIX, is_own_form, queue_name_of
 from sqs_orchestrator.heartbeat import YOUNG
 from sqs_orchestrator.reply_queue import CLOSE_PATIENCE, CREATION_PATIENCE, Waiter
 from sqs_orchestrator.sqs.port import Received, SendEntry
@@ -120,8 +121,8 @@ async def test_queue_is_made_as_the_wire_format_has_it(server: MemoryServer) -> 
         made = server.now()
         await replies.ready()
         assert replies.url is not None
-        name = wire.queue_name_of(replies.url)
-        assert wire.is_own_form(wire.DEFAULT_PREFIX, name)
+        name = queue_name_of(replies.url)
+        assert is_own_form(DEFAULT_PREFIX, name)
         queue = server.queue(name)
         assert not queue.fifo
         assert queue.attributes["MessageRetentionPeriod"] == "300"

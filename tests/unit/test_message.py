@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from sqs_orchestrator.core import wire
+from sqs_orchestrator.core.attributes import to_attributes
 from sqs_orchestrator.message import Message, Reply, ReplyTo
 from sqs_orchestrator.sqs.clock import Clock
 from sqs_orchestrator.sqs.port import Received
@@ -23,7 +24,7 @@ def received(body: str = '{"id": 1}', **system: str) -> Received:
         **wire.request_attributes(
             reply_queue_url=REPLY_TO.queue_url, correlation_id="c1", message_type="price"
         ),
-        **wire.to_attributes({"tenant": "a", "priority": 5}),
+        **to_attributes({"tenant": "a", "priority": 5}, wire.RESERVED),
     }
     return Received("m1", "handle", body, wire.with_time_to_live(attributes, 5), system)
 

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sqs_orchestrator.core import ring, wire
+from sqs_orchestrator.core.names import queue_name_of
 from sqs_orchestrator.core.ring import Delete, List, Listed, ReadCounts, ReadTags, Saw, Tags, Wait
 
 PREFIX = "reply_"
@@ -85,16 +86,16 @@ class World:
             case Wait(seconds):
                 self.waited.append(seconds)
             case ReadTags(url):
-                name = wire.queue_name_of(url)
+                name = queue_name_of(url)
                 self.reads[who] += 1
                 self.readers.setdefault(name, set()).add(who)
                 now = None if self.now is None else int(self.now * 1000)
                 tags = self.tags.get(name)
                 return Tags(None if tags is None else dict(tags), now)
             case ReadCounts(url):
-                return wire.queue_name_of(url) not in self.filled
+                return queue_name_of(url) not in self.filled
             case Delete(url):
-                name = wire.queue_name_of(url)
+                name = queue_name_of(url)
                 if self.tags.pop(name, None) is None:
                     return False
                 self.deleted_by[name] = who
@@ -113,7 +114,7 @@ class World:
             try:
                 action = plan.send(answer)
             except StopIteration as end:
-                return [wire.queue_name_of(url) for url in end.value]
+                return [queue_name_of(url) for url in end.value]
             before(action)
             answer = self.act(action, who)
 
@@ -272,7 +273,7 @@ def test_queue_deleted_by_somebody_else_first_is_not_reported() -> None:
 
     def be_faster(action: ring.Action) -> None:
         if isinstance(action, Delete):
-            del world.tags[wire.queue_name_of(action.url)]
+            del world.tags[queue_name_of(action.url)]
 
     assert world.drive(ring.walk(PREFIX, me), me, before=be_faster) == []
 

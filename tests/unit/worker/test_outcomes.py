@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from sqs_orchestrator import NO_REPLY, JSONCodec, MessageTooLarge, Reject, Retry
 from sqs_orchestrator.core import wire
+from sqs_orchestrator.core.attributes import to_attributes
+from sqs_orchestrator.core.checks import check_body, check_size, message_bytes
 from sqs_orchestrator.core.limits import MESSAGE_BYTES
 from sqs_orchestrator.core.wire import ReplyTo
 from sqs_orchestrator.worker.outcomes import (
@@ -105,11 +107,11 @@ def test_there_always_is_an_error_reply_that_can_be_sent(
     code: str, kind: str | None, message: str, details: Any
 ) -> None:
     body, attributes, size = failure_to_send(TO, Fail(code, kind, message, details))
-    wire.check_body(body)
-    assert size == wire.message_bytes(body, attributes)
-    wire.check_size(size)
+    check_body(body)
+    assert size == message_bytes(body, attributes)
+    check_size(size)
     for name, value in attributes.items():
-        wire.to_attributes({"x": value})
+        to_attributes({"x": value}, wire.RESERVED)
         assert value["StringValue"], name
     assert json.loads(body).keys() == {"code", "type", "message", "details"}
 
@@ -118,6 +120,6 @@ def test_there_always_is_an_error_reply_that_can_be_sent(
 def test_reply_is_what_the_handler_returned(value: Any) -> None:
     assume(not isinstance(value, str))
     body, attributes, size = reply_to_send(JSONCodec(), TO, value)
-    assert size == wire.message_bytes(body, attributes)
+    assert size == message_bytes(body, attributes)
     assert json.loads(body) == value
     assert wire.parse_reply(attributes).correlation_id == "id"

@@ -1,0 +1,204 @@
+"""The attributes of a message as SQS has them, and as a caller writes and reads its own.
+
+Some names are not the caller's: they come in as *reserved*, which is `wire.RESERVED`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Container, Mapping
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any, Final, TypeAlias
+
+from ..errors import InvalidMessage
+from .checks import checked, quoted
+from .limits import ATTRIBUTE_NAME_CHARACTERS, MESSAGE_ATTRIBUTES
+
+AttributeValue: TypeAlias = Mapping[str, Any]
+Attributes: TypeAlias = Mapping[str, AttributeValue]
+PlainValue: TypeAlias = str | int | float | bytes
+
+# Of any length that SQS takes: whether it is in range, or finite, is told from its value.
+NUMBER = re.compile(r"[+-]?(?:[0-9]{1,256}\.?[0-9]{0,256}|\.[0-9]{1,256})(?:[eE][+-]?[0-9]{1,4})?")
+"""The text of a number."""
+
+_INTEGER = re.compile(r"[+-]?[0-9]{1,128}")
+_NAME = re.compile(r"[A-Za-z0-9_.-]+")
+_TYPE = re.compile(r"(String|Number|Binary)(?:\.[^\x00-\x1f\x7f-\x9f\ud800-\udfff]+)?")
+_SMALLEST = Decimal("1e-128")
+_LARGEST = Decimal("1e126")
+_NUMBER_DIGITS: Final = 38
+
+
+def string(text: str) -> AttributeValue:
+    return {"DataType": "String", "StringValue": text}
+
+
+def number(text: str) -> AttributeValue:
+    return {"DataType": "Number", "StringValue": text}
+
+
+def to_attributes(
+    values: Mapping[str, Any], reserved: Mapping[str, str]
+) -> dict[str, AttributeValue]:
+    """The caller's attributes as SQS wants them.
+
+    A `str` is a String, an `int`, `float` or `Decimal` a Number, `bytes` a Binary. A value
+    in the shape of the SQS API (`{"DataType": "String", "StringValue": "…"}`) is taken too.
+
+    *reserved* has the names that are not the caller's, each with what is wrong with it.
+
+    Raises:
+        InvalidMessage: SQS would refuse a name or a value, or the name is reserved.
+    """
+    attributes: dict[str, AttributeValue] = {}
+    for name, value in values.items():
+        fault = _name_fault(name) or reserved.get(name)
+        if fault:
+            raise InvalidMessage(f"the attribute name {quoted(name)} {fault}")
+        if isinstance(value, str):
+            attributes[name] = string(checked(value, f"attribute {name!r}"))
+        elif isinstance(value, (bytes, bytearray, memoryview)):
+            attributes[name] = {"DataType": "Binary", "BinaryValue": _binary(name, value)}
+        elif isinstance(value, bool):
+            raise InvalidMessage(
+                f"attribute {name!r} is a bool, which SQS does not have: use a str or an int"
+            )
+        elif isinstance(value, (int, float, Decimal)):
+            attributes[name] = number(_number_text(name, value))
+        elif value is None:
+            raise InvalidMessage(f"attribute {name!r} is None, which SQS does not have: omit it")
+        elif isinstance(value, Mapping):
+            attributes[name] = _as_given(name, value)
+        else:
+            raise InvalidMessage(
+                f"attribute {name!r} is of type {type(value).__name__}: SQS has str, numbers "
+                "and bytes"
+            )
+    return attributes
+
+
+@lru_cache(maxsize=1024)
+def _name_fault(name: object) -> str | None:
+    if not isinstance(name, str):
+        return "is not a str"
+    if not name:
+        return "is empty"
+    if len(name) > ATTRIBUTE_NAME_CHARACTERS:
+        return f"is longer than the {ATTRIBUTE_NAME_CHARACTERS} characters that SQS takes"
+    if not _NAME.fullmatch(name):
+        return "has characters that SQS refuses: it takes A-Z, a-z, 0-9, '_', '-' and '.'"
+    if name.startswith(".") or name.endswith(".") or ".." in name:
+        return "begins or ends with a period, or has two in a row: SQS refuses that"
+    if name.lower().startswith(("aws.", "amazon.")):
+        return "begins with a prefix that SQS keeps for itself"
+    return None
+
+
+def _binary(name: str, value: Any) -> bytes:
+    if not isinstance(value, (bytes, bytearray, memoryview)):
+        raise InvalidMessage(f"attribute {name!r} has a BinaryValue that is not bytes")
+    data = bytes(value)
+    if not data:
+        raise InvalidMessage(f"attribute {name!r} is empty: SQS refuses empty values")
+    return data
+
+
+def _number_text(name: str, value: float | Decimal) -> str:
+    if isinstance(value, int):
+        if -(10**_NUMBER_DIGITS) < value < 10**_NUMBER_DIGITS:
+            return int.__repr__(value)
+        # Turning a huge number into text could take long, or be refused by Python.
+        _check_number(name, Decimal(value) if abs(value) <= 10**127 else _LARGEST * 10)
+        return int.__repr__(value)
+    if isinstance(value, float):
+        text = float.__repr__(value)
+        _check_number(name, Decimal(text))
+        return text
+    _check_number(name, value)
+    return str(value)
+
+
+def _check_number(name: str, value: Decimal) -> None:
+    if not value.is_finite():
+        raise InvalidMessage(f"attribute {name!r} is {value}, which SQS does not have")
+    if value and not _SMALLEST <= value.copy_abs() <= _LARGEST:
+        raise InvalidMessage(
+            f"attribute {name!r} is out of range: SQS takes magnitudes of 1e-128 to 1e126"
+        )
+    digits = "".join(map(str, value.as_tuple().digits)).strip("0")
+    if len(digits) > _NUMBER_DIGITS:
+        raise InvalidMessage(
+            f"attribute {name!r} has {len(digits)} digits: SQS takes {_NUMBER_DIGITS}"
+        )
+
+
+def _as_given(name: str, value: Mapping[Any, Any]) -> AttributeValue:
+    """An attribute in the shape of the SQS API."""
+    kind = value.get("DataType")
+    match = _TYPE.fullmatch(kind) if isinstance(kind, str) else None
+    if match is None or len(match[0]) > ATTRIBUTE_NAME_CHARACTERS:
+        raise InvalidMessage(
+            f"attribute {name!r} has the DataType {quoted(kind)}: SQS takes String, Number and "
+            "Binary, and each with a label, such as String.iso-date"
+        )
+    field = "BinaryValue" if match[1] == "Binary" else "StringValue"
+    if field not in value or any(value[key] for key in value.keys() - {"DataType", field}):
+        raise InvalidMessage(f"attribute {name!r} of DataType {kind} must have just a {field}")
+    content = value[field]
+    if field == "BinaryValue":
+        return {"DataType": kind, field: _binary(name, content)}
+    content = checked(content, f"attribute {name!r}")
+    if match[1] == "Number":
+        if not NUMBER.fullmatch(content):
+            raise InvalidMessage(f"attribute {name!r} is no number: {quoted(content)}")
+        _check_number(name, Decimal(content))
+    return {"DataType": kind, field: content}
+
+
+def check_count(
+    attributes: Attributes, reserved: Container[str], *, time_to_live: bool = False
+) -> None:
+    """Check the number of attributes of a message, the caller's and the library's; with
+    *time_to_live* one more will join them when it leaves.
+
+    Raises:
+        InvalidMessage: There are more than SQS takes.
+    """
+    count = len(attributes) + time_to_live
+    if count > MESSAGE_ATTRIBUTES:
+        own = sum(name in reserved for name in attributes) + time_to_live
+        raise InvalidMessage(
+            f"the message has {count} attributes, and SQS takes {MESSAGE_ATTRIBUTES}: the "
+            f"library itself uses {own}, which leaves {MESSAGE_ATTRIBUTES - own} for yours"
+        )
+
+
+def plain_attributes(attributes: Attributes, reserved: Container[str]) -> dict[str, PlainValue]:
+    """The attributes of a received message as plain values, without those *reserved*. What
+    says that it is a number and is none stays text."""
+    plain: dict[str, PlainValue] = {}
+    for name, value in attributes.items():
+        if name in reserved or not isinstance(value, Mapping):
+            continue
+        text = value.get("StringValue")
+        kind = value.get("DataType")
+        if not isinstance(text, str):
+            data = value.get("BinaryValue")
+            if isinstance(data, bytes):
+                plain[name] = data
+        elif isinstance(kind, str) and kind.startswith("Number"):
+            plain[name] = _plain_number(text)
+        else:
+            plain[name] = text
+    return plain
+
+
+def _plain_number(text: str) -> PlainValue:
+    if _INTEGER.fullmatch(text):
+        return int(text)
+    if NUMBER.fullmatch(text) and math.isfinite(value := float(text)):
+        return value
+    return text

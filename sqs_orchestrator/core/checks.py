@@ -1,0 +1,138 @@
+"""What SQS takes of a message: its characters, size, ids and delay.
+
+What SQS would refuse is refused here, with a reason, before anything is sent. `quoted` shows
+it, in errors and in the log. Attributes have rules of their own, in `attributes`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from ..errors import InvalidMessage, MessageTooLarge
+from .limits import DELAY, GROUP_ID_CHARACTERS, MESSAGE_BYTES
+
+# SQS names the characters that it takes. Those that it does not are few, and compile faster.
+NOT_FOR_SQS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+"""One character that SQS refuses, in a body or in the text of an attribute."""
+
+_ASCII_FOR_SQS: Final = bytes([9, 10, 13, *range(32, 128)])
+_GROUP_ID = re.compile(r"[!-~]+")
+
+
+def quoted(text: object, most: int = 80) -> str:
+    """*text* in a form that is safe in a log line: quoted, ASCII, on one line, cut short."""
+    text = text if isinstance(text, str) else repr(text)
+    return ascii(text) if len(text) <= most else f"{text[:most]!a}..."
+
+
+# ------------------------------------------------------------------- characters
+
+
+def check_body(body: str) -> None:
+    """Check that SQS takes *body*.
+
+    Raises:
+        InvalidMessage: It is empty, or has a character that SQS refuses.
+    """
+    if not body:
+        raise InvalidMessage("the body is empty: SQS refuses empty bodies")
+    _check_characters(body, "body")
+
+
+def checked(text: object, what: str) -> str:
+    """*text*, which SQS takes as the value of an attribute.
+
+    Raises:
+        InvalidMessage: It is no text, is empty, or has a character that SQS refuses.
+    """
+    if not isinstance(text, str):
+        raise InvalidMessage(f"the {what} is of type {type(text).__name__}, not str")
+    if not text:
+        raise InvalidMessage(f"the {what} is empty: SQS refuses empty strings")
+    _check_characters(text, what)
+    # A subclass, such as a member of a StrEnum, may turn into something else on its way.
+    return text if type(text) is str else str.__str__(text)
+
+
+def _check_characters(text: str, what: str) -> None:
+    # Both ways round the search are many times faster than it. In ASCII only control
+    # characters can be wrong; and what is printable is a subset of what SQS takes.
+    if text.isascii():
+        if not text.encode().translate(None, _ASCII_FOR_SQS):
+            return
+    elif text.isprintable():
+        return
+    found = NOT_FOR_SQS.search(text)
+    if found:
+        raise InvalidMessage(
+            f"the {what} has U+{ord(found[0]):04X} at position {found.start()}, a character "
+            "that SQS refuses"
+        )
+
+
+# ------------------------------------------------------------ sizes, ids, delay
+
+
+def message_bytes(body: str, attributes: Mapping[str, Mapping[str, Any]]) -> int:
+    """The size of a message by SQS's count: body, and names, types and values of attributes."""
+    size = _bytes(body)
+    for name, value in attributes.items():
+        content = value.get("StringValue")
+        if content is None:
+            size += len(value.get("BinaryValue", b""))
+        else:
+            size += _bytes(content)
+        size += len(name) + _bytes(value["DataType"])
+    return size
+
+
+def _bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
+def check_size(size: int, queue: str | None = None) -> None:
+    """Check the `message_bytes` of a message.
+
+    Raises:
+        MessageTooLarge: There are more than SQS takes.
+    """
+    if size > MESSAGE_BYTES:
+        raise MessageTooLarge(
+            f"the message has {size} bytes with its attributes, and SQS takes {MESSAGE_BYTES}",
+            queue=queue,
+            size=size,
+            limit=MESSAGE_BYTES,
+        )
+
+
+def check_group_id(group_id: object) -> None:
+    """Raises `InvalidMessage` where SQS would refuse *group_id*."""
+    _check_id(group_id, "group_id")
+
+
+def check_deduplication_id(deduplication_id: object) -> None:
+    """Raises `InvalidMessage` where SQS would refuse *deduplication_id*."""
+    _check_id(deduplication_id, "deduplication_id")
+
+
+def _check_id(value: object, what: str) -> None:
+    if not isinstance(value, str) or not 0 < len(value) <= GROUP_ID_CHARACTERS:
+        raise InvalidMessage(f"{what} is not a str of 1 to {GROUP_ID_CHARACTERS} characters")
+    if not _GROUP_ID.fullmatch(value):
+        raise InvalidMessage(
+            f"{what} is {quoted(value)}: SQS takes ASCII letters, digits and punctuation"
+        )
+
+
+def check_delay(delay: object) -> int:
+    """*delay* in the whole seconds that SQS knows, rounded up: never early.
+
+    Raises:
+        InvalidMessage: It is not within 0 to 900.
+    """
+    if not isinstance(delay, (int, float)) or not 0 <= delay <= DELAY:
+        raise InvalidMessage(f"the delay is {quoted(delay)}: SQS takes 0 to {DELAY:.0f} seconds")
+    return math.ceil(delay)

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sqs_orchestrator.core.attributes import to_attributes
+from sqs_orchestrator.core.checks import (
+    check_body,
+    check_deduplication_id,
+    check_delay,
+    check_group_id,
+    check_size,
+    message_bytes,
+)
+from sqs_orchestrator.core.wire import RESERVED
+from sqs_orchestrator.errors import InvalidMessage, MessageTooLarge
+from tests.unit.strategies import attribute_names, plain_values, sqs_text
+
+
+def sqs_takes(character: str) -> bool:
+    code = ord(character)
+    return (
+        code in (0x9, 0xA, 0xD)
+        or 0x20 <= code <= 0xD7FF
+        or 0xE000 <= code <= 0xFFFD
+        or 0x10000 <= code <= 0x10FFFF
+    )
+
+
+def test_every_character_is_judged_as_sqs_does() -> None:
+    wrong = []
+    for code in range(0x110000):
+        try:
+            check_body(chr(code))
+            taken = True
+        except InvalidMessage:
+            taken = False
+        if taken != sqs_takes(chr(code)):
+            wrong.append(code)
+    assert wrong == []
+
+
+@given(st.text(st.characters(exclude_categories=[]), min_size=1))
+def test_body_is_judged_by_its_characters(body: str) -> None:
+    bad = next((i for i, character in enumerate(body) if not sqs_takes(character)), None)
+    if bad is None:
+        check_body(body)
+    else:
+        with pytest.raises(InvalidMessage, match=f"U\\+{ord(body[bad]):04X} at position {bad},"):
+            check_body(body)
+
+
+def test_empty_body_is_invalid() -> None:
+    with pytest.raises(InvalidMessage, match="empty"):
+        check_body("")
+
+
+@given(sqs_text, st.dictionaries(attribute_names, plain_values))
+def test_size_counts_bytes_of_body_names_types_and_values(body: str, values: Any) -> None:
+    attributes = to_attributes(values, RESERVED)
+    size = len(body.encode())
+    for name, value in attributes.items():
+        size += len(name) + len(value["DataType"])
+        size += len(value.get("BinaryValue", b"")) + len(value.get("StringValue", "").encode())
+    assert message_bytes(body, attributes) == size
+
+
+def test_largest_message_is_taken_and_one_byte_more_is_not() -> None:
+    check_size(1_048_576)
+    with pytest.raises(MessageTooLarge) as caught:
+        check_size(1_048_577, "orders")
+    error = caught.value
+    assert (error.size, error.limit, error.queue) == (1_048_577, 1_048_576, "orders")
+
+
+@pytest.mark.parametrize("check", [check_group_id, check_deduplication_id])
+@pytest.mark.parametrize("value", ["", "a" * 129, "a b", "é", "a\n", 5, None])
+def test_id_that_sqs_refuses_is_invalid(check: Any, value: Any) -> None:
+    with pytest.raises(InvalidMessage):
+        check(value)
+
+
+@pytest.mark.parametrize("check", [check_group_id, check_deduplication_id])
+def test_id_of_all_that_sqs_takes_is_taken(check: Any) -> None:
+    check("".join(map(chr, range(0x21, 0x7F))))
+    check("a" * 128)
+    check("a")
+
+
+@pytest.mark.parametrize(("delay", "seconds"), [(0, 0), (0.1, 1), (7.0, 7), (900, 900)])
+def test_delay_is_rounded_up_to_whole_seconds(delay: float, seconds: int) -> None:
+    assert check_delay(delay) == seconds
+
+
+@pytest.mark.parametrize("delay", [-1, 900.1, math.nan, math.inf, "5", None])
+def test_delay_that_sqs_refuses_is_invalid(delay: Any) -> None:
+    with pytest.raises(InvalidMessage):
+        check_delay(delay)

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import pytest
+
+from sqs_orchestrator.core import limits
+from sqs_orchestrator.core.names import (
+    JAVA_PREFIX,
+    account_of,
+    check_prefix,
+    failover_url,
+    is_own_form,
+    new_reply_queue_name,
+    queue_name_of,
+)
+
+
+def test_new_reply_queue_name_is_of_our_own_form() -> None:
+    name = new_reply_queue_name("prefix_")
+    assert is_own_form("prefix_", name)
+    assert name != new_reply_queue_name("prefix_")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "p_",
+        "p_" + "a" * 31,
+        "p_" + "a" * 33,
+        "p_" + "A" * 32,
+        "p_" + "g" * 32,
+        "q_" + "a" * 32,
+        "p_" + "a" * 32 + "\n",
+        "p_" + "٣" * 32,
+        "x_p_" + "a" * 30,
+    ],
+)
+def test_other_names_are_not_of_our_own_form(name: str) -> None:
+    assert not is_own_form("p_", name)
+
+
+@pytest.mark.parametrize("prefix", ["a", "A-b_9", "a" * 48])
+def test_prefix_that_makes_queue_names_is_taken(prefix: str) -> None:
+    check_prefix(prefix)
+    assert len(new_reply_queue_name(prefix)) <= limits.QUEUE_NAME_CHARACTERS
+
+
+@pytest.mark.parametrize("prefix", ["", "a" * 49, "a b", "a.", "é", "a/", "a\n"])
+def test_prefix_that_makes_no_queue_names_is_refused(prefix: str) -> None:
+    with pytest.raises(ValueError, match="prefix"):
+        check_prefix(prefix)
+
+
+@pytest.mark.parametrize(
+    ("url", "account", "name"),
+    [
+        ("https://sqs.eu-west-1.amazonaws.com/123/orders.fifo", "123", "orders.fifo"),
+        ("http://127.0.0.1:4566/000000000000/orders", "000000000000", "orders"),
+        ("http://localhost:9324/queue/orders", "queue", "orders"),
+        ("http://localhost:4566/queue/us-east-1/000000000000/orders", "000000000000", "orders"),
+        ("http://localhost/orders", None, "orders"),
+        ("orders", None, "orders"),
+    ],
+)
+def test_url_tells_account_and_name(url: str, account: str | None, name: str) -> None:
+    assert account_of(url) == account
+    assert queue_name_of(url) == name
+
+
+def test_failover_name_is_the_java_clients() -> None:
+    url = f"https://sqs.us-east-1.amazonaws.com/1/{JAVA_PREFIX}0b1c-0"
+    assert failover_url(url) == url + "-Failover"
