@@ -87,6 +87,7 @@ class Lanes(Generic[E]):
         self._flushed: asyncio.Event | None = None
         self.batches = 0
         """Batch calls made."""
+        host.at_end(self._close)
 
     def __len__(self) -> int:
         """Entries that wait for their batch."""
@@ -121,6 +122,13 @@ class Lanes(Generic[E]):
             self._schedule(lane)
         if self._lanes:
             await self._flushed.wait()
+
+    def _close(self) -> None:
+        """Forget what still waits: nobody is left to send it, nor to hear of it."""
+        for lane in self._lanes.values():
+            if lane.timer is not None:
+                lane.timer.cancel()
+        self._lanes.clear()
 
     def _schedule(self, lane: _Running[E]) -> None:
         # Not at once: whatever else this turn of the loop adds should travel with it.

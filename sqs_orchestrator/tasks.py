@@ -46,6 +46,7 @@ class Host:
         self._stop = asyncio.Event()
         self._entered = False
         self._guests: set[anyio.CancelScope] = set()
+        self._at_end: list[Callable[[], None]] = []
 
     async def start(self) -> None:
         """Start the host task; returns once tasks can be spawned."""
@@ -72,6 +73,10 @@ class Host:
         task = asyncio.get_running_loop().create_task(function(*args), name=name)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
+
+    def at_end(self, callback: Callable[[], None]) -> None:
+        """Call *callback* when the host and all its tasks have ended."""
+        self._at_end.append(callback)
 
     @property
     def entered(self) -> bool:
@@ -151,6 +156,8 @@ class Host:
             finally:
                 self._running = False
                 await self._end_tasks()
+                for callback in self._at_end:
+                    callback()
                 if self.failure is not None:
                     # Kept, not raised: nobody awaits this task but `finished`, and a background
                     # failure must not cancel the body of the caller's `async with`.
