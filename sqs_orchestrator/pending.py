@@ -227,7 +227,7 @@ class PendingRequest(Outgoing, Waiter):
             if trouble is not None:
                 if is_answer(trouble):
                     # It was tried, and SQS's own words say more than that time is up.
-                    self._fail(own(trouble, self._queue))
+                    self._fail(_last(self, trouble, self._queue))
                     return
                 why = f"{why}: {trouble}"
         error = ReplyTimeout(
@@ -259,7 +259,7 @@ def unconfirmed(entry: Outgoing, queue: str, why: str, *, left: bool) -> QueueEr
     reached SQS."""
     error = entry.last_error
     if error is not None and is_answer(error):
-        return own(error, queue)
+        return _last(entry, error, queue)
     lost = SendError(
         f"SQS has not confirmed the message to {queue!r}: {error or why}",
         queue=queue,
@@ -268,6 +268,16 @@ def unconfirmed(entry: Outgoing, queue: str, why: str, *, left: bool) -> QueueEr
     )
     lost.__cause__ = error
     return lost
+
+
+def _last(entry: Outgoing, error: QueueError | SendError, queue: str) -> QueueError | SendError:
+    """The error of the last try, which knows of the tries before: one may have arrived."""
+    last = own(error, queue)
+    if isinstance(last, QueueError):
+        last.maybe_done |= entry.maybe_done
+    else:
+        last.maybe_sent |= entry.maybe_done
+    return last
 
 
 _SERVICE_FAULTS = frozenset(

@@ -510,6 +510,7 @@ class ReplyQueue:
     async def _receive(self, live: Live) -> None:
         """One receive, and what comes of it."""
         self._receives += 1
+        began = asyncio.get_running_loop().time()
         try:
             messages = await self._port.receive(
                 live.url, max_messages=BATCH_ENTRIES, wait_time=self._wait_time
@@ -526,9 +527,11 @@ class ReplyQueue:
             live.trouble = None
             self._consecutive_failures = 0
             self._backoff.reset()
-            live.receivers.ended(BATCH_ENTRIES, len(messages))
             for received in messages:
                 self._dispatch(live, received)
+            took = asyncio.get_running_loop().time() - began
+            await self._host.pause(live.receivers.pause(len(messages), took, self._wait_time))
+            live.receivers.ended(BATCH_ENTRIES, len(messages))
         self._refill(live)
 
     async def _receive_failed(self, live: Live, error: QueueError) -> None:

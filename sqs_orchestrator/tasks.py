@@ -126,6 +126,8 @@ class Host:
 
     async def pause(self, seconds: float) -> None:
         """Sleep, but no longer than until it is asked to stop."""
+        if seconds <= 0:
+            return
         with anyio.move_on_after(seconds):
             await self._stop.wait()
 

@@ -96,6 +96,7 @@ class Receiving:
         """One receive, and what comes of it."""
         self._counts.receives += 1
         batch: list[Received] | None = None
+        began = asyncio.get_running_loop().time()
         try:
             batch = await self._port.receive(
                 self._url,
@@ -103,10 +104,14 @@ class Receiving:
                 wait_time=wait,
                 visibility_timeout=self._visibility_timeout,
             )
-            if not batch and not wait:
-                await self._host.pause(SHORT_POLL_PAUSE)
+            took = asyncio.get_running_loop().time() - began
+            pause = self._receivers.pause(len(batch), took, wait)
+            await self._host.pause(pause if batch or wait else SHORT_POLL_PAUSE)
         except QueueError as error:
             await self._failed(error)
+        except Exception as error:
+            logger.exception("a receive failed in a way that it should not")
+            await self._failed(QueueError(f"{error!r}", queue=self._url, transient=True))
         finally:
             self._asked -= asked
             self._wide -= asked > 1

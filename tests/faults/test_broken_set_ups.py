@@ -487,7 +487,6 @@ async def test_worker_does_not_spin_when_every_call_fails(
         await asyncio.gather(*waiting, return_exceptions=True)
 
 
-@pytest.mark.xfail(reason="a long poll that ends at once is followed by the next at once")
 @pytest.mark.parametrize("who", ["worker", "requester"])
 async def test_nobody_spins_when_long_polls_end_at_once(
     proxy: FaultProxy, connect: Connect, queue: str, prefix: str, who: str

@@ -37,7 +37,7 @@ from sqs_orchestrator.publisher import FLUSH_PATIENCE
 from sqs_orchestrator.sqs.port import Failure, Received, SendEntry
 from sqs_orchestrator.testing import MemoryServer, MemorySQS, connect
 from tests.shell.requesters import Bench, connected, publishing, working
-from tests.shell.workers import now
+from tests.shell.workers import now, until
 
 UNREACHABLE = QueueError("unreachable", code="EndpointConnectionError", transient=True)
 OUR_FAULT = Failure("InvalidParameterValue", "what is this", sender_fault=True)
@@ -316,6 +316,16 @@ async def test_send_whose_answers_get_lost_may_have_been_sent(bench: Bench) -> N
         await bench.publisher.send("orders", "a")
     assert caught.value.maybe_sent
     assert isinstance(caught.value.__cause__, QueueError)
+
+
+async def test_send_throttled_after_a_lost_answer_may_have_been_sent(bench: Bench) -> None:
+    bench.faults.drop_answer("SendMessageBatch")
+    sending = asyncio.create_task(bench.publisher.send("orders", "a"))
+    await until(lambda: bench.bodies() == ["a"])
+    bench.faults.fail("SendMessageBatch", Throttled, times=None)
+    with pytest.raises(Throttled) as caught:
+        await sending
+    assert caught.value.maybe_done
 
 
 async def test_send_whose_one_answer_got_lost_is_confirmed_by_the_next(bench: Bench) -> None:

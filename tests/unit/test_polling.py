@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -139,3 +140,26 @@ def test_worker_never_takes_more_than_it_expects_to_start_soon(
     assert room <= 0 or running + waiting + asked + room <= intake.capacity
     # A worker with nothing to do always asks for something.
     assert intake.room(0, 0, 0) > 0
+
+
+def test_long_polls_that_end_at_once_are_paused_after_a_few() -> None:
+    receivers = Receivers()
+    pauses = [receivers.pause(0, 0.001, 20) for _ in range(30)]
+    assert pauses[:8] == [0.0] * 8
+    assert pauses[8:] == sorted(pauses[8:])
+    assert pauses[8] > 0
+    assert pauses[-1] == 1.0
+
+
+@pytest.mark.parametrize(("got", "took"), [(1, 0.001), (0, 5.0)])
+def test_pauses_end_with_a_poll_that_brings_something_or_waits(got: int, took: float) -> None:
+    receivers = Receivers()
+    for _ in range(30):
+        receivers.pause(0, 0.001, 20)
+    assert receivers.pause(got, took, 20) == 0.0
+    assert receivers.pause(0, 0.001, 20) == 0.0
+
+
+def test_polls_that_should_not_wait_are_never_in_haste() -> None:
+    receivers = Receivers()
+    assert [receivers.pause(0, 0.0, 0) for _ in range(30)] == [0.0] * 30
