@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from typing import Any
@@ -16,6 +17,16 @@ def endpoint_url() -> Iterator[str]:
     """A server for all examples."""
     with moto_server() as url:
         yield url
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """Examples set levels, as programs do; the tests after them are none of their business."""
+    loggers = [logging.getLogger(), logging.getLogger("sqs_orchestrator")]
+    levels = [logger.level for logger in loggers]
+    yield
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
 
 
 class Given:
