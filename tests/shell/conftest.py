@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 
 import pytest
@@ -14,6 +15,12 @@ def pytest_asyncio_loop_factories(
 ) -> dict[str, Callable[[], VirtualTimeLoop]]:
     """What pytest-asyncio runs the tests of this directory on, and their fixtures."""
     return {"virtual": VirtualTimeLoop}
+
+
+@pytest.fixture(autouse=True)
+def same_jitter() -> None:
+    """The same jitter in each run: now and then a first sweep comes at once, and is counted."""
+    random.seed(0)
 
 
 @pytest.fixture
