@@ -11,14 +11,16 @@ What must hold after each run, whatever was drawn:
 1. Every request ends once: with its own reply or its own handler's error; at its timeout, neither
    before nor after; cancelled if it was cancelled; with the loss of the reply queue if that was
    lost; when the publisher closes, at once. Where none of these kept it from it, with its reply.
+   What was to be sent one-way when the publisher closes is sent.
 2. What has ended before it left is not sent, and not tried again.
 3. Every message that SQS accepted is handled or expires; what is answered was handled.
 4. No message is deleted that was neither handled nor expired, and none whose requester still
    waits before its reply is with SQS.
 5. When a worker has stopped gracefully, nothing that it received and did not start is hidden, and
-   nothing that it handled is handled again.
+   nothing that it handled is handled again. Asked a second time, it stops at once.
 6. On a FIFO queue, messages of one group are first started in the order in which SQS took them.
-7. Nothing is left: no entry in any table or lane, no timer, no task, no reply queue.
+7. Nothing is left: no entry in any table or lane, no timer, no task, no reply queue. Whoever has
+   left something, even while being cancelled, left it closed.
 8. Nothing is complained of: no exception that nobody retrieved, no error in the log but those of
    handlers, nothing that the loop had to report.
 """
@@ -44,9 +46,10 @@ from sqs_orchestrator.core.names import DEFAULT_PREFIX, queue_name_of
 from sqs_orchestrator.lanes import Lanes
 from sqs_orchestrator.publisher import FLUSH_PATIENCE
 from sqs_orchestrator.reply_queue import Live
-from sqs_orchestrator.sqs.port import Failure, SendEntry
+from sqs_orchestrator.sqs.port import Failure, Received, SendEntry
 from sqs_orchestrator.testing import Faults, MemoryServer, MemorySQS, VirtualTimeLoop, connect
 from sqs_orchestrator.testing.queues import Queue, StoredMessage
+from sqs_orchestrator.worker.engine import UNWIND
 from tests.faults.rounds import TABLES
 
 GRID: Final = 0.01
@@ -119,6 +122,8 @@ class Ask:
     at: float = 0.0
     timeout: float = LONG
     cancel_after: float | None = None
+    cancel_on_reply: float | None = None
+    """How long after SQS has handed out its reply it is cancelled."""
     work: float = 0.0
     outcome: Literal["returns", "rejects", "fails"] = "returns"
     one_way: bool = False
@@ -145,6 +150,9 @@ class Plan:
     concurrency: int = 10
     visibility_timeout: float = 30.0
     drain_timeout: float = 25.0
+    age: float = 0.0
+    """How long the reply queue has been there, where it is ready: a young one that does not exist
+    may still come."""
     lose_at: float | None = None
     """When the reply queue is deleted by hand."""
     stops: Sequence[tuple[Literal["stop", "signal", "cancel"], float]] = ()
@@ -221,6 +229,16 @@ class Witness(MemoryServer):
                 self.replied.add(self._numbers[correlation_id or ""])
         return result
 
+    async def poll(
+        self, queue: Queue, count: int, wait_time: int, visibility: int
+    ) -> list[Received]:
+        taken = await super().poll(queue, count, wait_time, visibility)
+        if queue.name != self._played.plan.queue:
+            for reply in taken:
+                correlation_id = wire.parse_reply(reply.attributes).correlation_id
+                self._played.note_reply(self._numbers[correlation_id or ""])
+        return taken
+
     def delete(self, queue: Queue, receipt_handle: str) -> Failure | None:
         message = queue._handles[receipt_handle]
         gone = message.gone
@@ -291,6 +309,12 @@ class Played:
     closed_from: float = math.inf
     """From when on it might be closed."""
     lost_at: float | None = None
+    asking: dict[int, asyncio.Task[None]] = field(default_factory=dict)
+    """The tasks of requests that have not ended."""
+    cancelled: dict[int, float] = field(default_factory=dict)
+    """When requests were to be cancelled."""
+    timers: list[TimerHandle] = field(default_factory=list)
+    """What cancels them."""
     wrong: list[str] = field(default_factory=list)
     """What was seen to be wrong at once."""
     things: list[object] = field(default_factory=list)
@@ -381,6 +405,13 @@ class Played:
         return poller
 
     # ------------------------------------------------------------------ seen at once
+
+    def note_reply(self, number: int) -> None:
+        """SQS has handed out the reply to request *number*."""
+        after, task = self.ask(number).cancel_on_reply, self.asking.get(number)
+        if after is not None and task is not None:
+            self.cancelled[number] = min(now() + after, self.cancelled.get(number, math.inf))
+            self.timers.append(self.loop.call_later(after, task.cancel))
 
     def note_deleted(self, message: StoredMessage) -> None:
         """A message of the request queue is deleted."""
@@ -495,10 +526,16 @@ async def _work(played: Played, far: so.Connection, asking: asyncio.Task[None]) 
     if plan.stops:
         poller = played.poller(far)
         task = asyncio.create_task(poller.run(handle_signals=False))
+        began = now()
         timers = [loop.call_later(at, _stop, how, poller, task) for how, at in plan.stops]
         await asyncio.wait({task})
         for timer in timers:
             timer.cancel()
+        # For asyncio, cancellations at the same moment are one.
+        signals = [at for how, at in plan.stops if how == "signal"]
+        asked = sorted([*signals, *{at for how, at in plan.stops if how == "cancel"}])
+        if len(asked) > 1 and now() > began + asked[1] + UNWIND + MOMENT:
+            played.wrong.append(f"the worker was asked twice to stop, and went on until {now()}")
         if not task.cancelled() and (error := task.exception()) is not None:
             played.wrong.append(f"the worker ended with {error!r}")
         if plan.stops_at_once:
@@ -539,6 +576,7 @@ async def _ask(played: Played) -> None:
         if plan.ready:
             await publisher.ready()
             await sqs.queue_url(plan.queue)
+            await asyncio.sleep(plan.age)
         losing: TimerHandle | None = None
         if plan.lose_at is not None:
             losing = loop.call_later(plan.lose_at, _lose, played)
@@ -559,14 +597,16 @@ async def _ask_all(played: Played, publisher: so.Publisher) -> None:
         await asyncio.sleep(ask.at)
         task = asyncio.current_task()
         assert task is not None
-        timer: TimerHandle | None = None
+        played.asking[number] = task
         if ask.cancel_after is not None:
-            timer = played.loop.call_later(ask.cancel_after, task.cancel)
+            played.cancelled[number] = now() + ask.cancel_after
+            played.timers.append(played.loop.call_later(ask.cancel_after, task.cancel))
         await played.request(publisher, number)
-        if timer is not None:
-            timer.cancel()
+        del played.asking[number]
 
     await _all([asyncio.create_task(ask(number)) for number in range(len(played.plan.asks))])
+    for timer in played.timers:
+        timer.cancel()
 
 
 async def _all(tasks: Sequence[asyncio.Task[None]]) -> None:
@@ -598,6 +638,8 @@ async def _leave(played: Played, thing: Any, leave: Leave) -> None:
     await asyncio.wait({task})
     if timer is not None:
         timer.cancel()
+    if not thing._host.ended:
+        played.wrong.append(f"the {leave.who} was left, and has not ended")
     if not task.cancelled() and (error := task.exception()) is not None:
         played.wrong.append(f"leaving the {leave.who} raised {error!r}")
     elif leave.who == "poller" and not played.plan.faults:
@@ -674,10 +716,13 @@ def _ended_wrongly(played: Played, number: int, ended: Ended) -> str | None:
     plan, ask, error = played.plan, played.ask(number), ended.error
     took = ended.at - ended.began
     closed_at, closed_from = played.closed_at, played.closed_from
-    # On a FIFO queue one that fails keeps the others of its group waiting.
+    # On a FIFO queue one that fails keeps the others of its group waiting. What a worker drops
+    # that stops at once comes back after its visibility timeout.
     held_up = plan.fifo and any(each.one_way and each.outcome == "fails" for each in plan.asks)
-    calm = not (plan.faults or held_up or played.lost_at is not None or closed_from < math.inf)
-    if ask.cancel_after is not None and took > ask.cancel_after + MOMENT:
+    held_up |= plan.stops_at_once and plan.visibility_timeout >= LONG
+    calm = not (plan.faults or held_up or closed_from < math.inf)
+    cancelled = played.cancelled.get(number, math.inf)
+    if ended.at > cancelled + MOMENT:
         return "went on although it was cancelled"
     if not ask.one_way and took > ask.timeout + MOMENT:
         return "outlived its timeout"
@@ -698,7 +743,7 @@ def _ended_wrongly(played: Played, number: int, ended: Ended) -> str | None:
             own = ask.outcome == "fails" and str(number) in error.message.split()
             return None if own else "got another's error"
         case asyncio.CancelledError():
-            due = ask.cancel_after is not None and took > ask.cancel_after - MOMENT
+            due = ended.at >= cancelled - MOMENT
             return None if due else "was cancelled by nobody"
         case so.ReplyTimeout():
             if took < ask.timeout - MOMENT:
@@ -710,8 +755,8 @@ def _ended_wrongly(played: Played, number: int, ended: Ended) -> str | None:
         case so.ReplyQueueClosed():
             return None if ended.at >= closed_from else "was closed out too early"
         case so.SendError():
-            closing = ended.at >= closed_from and ask.one_way
-            return None if closing or plan.faults else "was not sent"
+            # What is under way when the publisher closes is flushed.
+            return None if plan.faults else "was not sent"
         case so.QueueError():
             return None if plan.faults else "failed for no reason"
         case RuntimeError():

@@ -15,6 +15,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from sqs_orchestrator.heartbeat import YOUNG
+
 from .races import GRID, LONG, Ask, Leave, Plan, assert_invariants, play
 
 PLAYS: Final = int(os.environ.get("SQS_RACES", "100"))
@@ -66,7 +68,16 @@ def never_or(strategy: st.SearchStrategy[float]) -> st.SearchStrategy[float | No
 
 
 @race
-@given(plans(asks(cancel_after=never_or(SOMETIME), one_way=st.booleans()), ready=st.booleans()))
+@given(
+    plans(
+        asks(
+            cancel_after=never_or(SOMETIME),
+            cancel_on_reply=never_or(times(0.0, 0.02)),
+            one_way=st.booleans(),
+        ),
+        ready=st.booleans(),
+    )
+)
 def test_cancellation_meets_reply(plan: Plan) -> None:
     assert_invariants(play(plan))
 
@@ -86,14 +97,23 @@ def test_closing_meets_requests(plan: Plan) -> None:
     assert_invariants(play(plan))
 
 
+CREATING: Final[dict[str, Any]] = {"ready": st.just(False), "faults": st.integers(0, 3)}
+
+
 @race
-@given(plans(asks(cancel_after=never_or(SOMETIME)), leaves=CLOSING, ready=st.just(False)))
+@given(plans(asks(cancel_after=never_or(SOMETIME)), leaves=CLOSING, **CREATING))
 def test_closing_meets_creation_of_the_reply_queue(plan: Plan) -> None:
     assert_invariants(play(plan))
 
 
 @race
-@given(plans(asks(at=SOMETIME, cancel_after=never_or(SOMETIME)), lose_at=SOMETIME))
+@given(
+    plans(
+        asks(at=SOMETIME, cancel_after=never_or(SOMETIME)),
+        lose_at=SOMETIME,
+        age=st.sampled_from([0.0, YOUNG]),
+    )
+)
 def test_loss_of_the_reply_queue_meets_requests(plan: Plan) -> None:
     assert_invariants(play(plan))
 
@@ -148,13 +168,16 @@ NAMES = ("connection", "replies", "publisher", "poller")
 LEAVING_ALL = st.tuples(
     *(st.builds(Leave, st.just(name), SOMETIME, never_or(AT_ONCE)) for name in NAMES)
 )
+LEAVING_SOON = st.tuples(
+    *(st.builds(Leave, st.just(name), times(0.0, 0.1), never_or(AT_ONCE)) for name in NAMES)
+)
 
 
 @race
 @given(
     plans(
         asks(at=SOMETIME, one_way=st.booleans(), cancel_after=never_or(SOMETIME)),
-        leaves=LEAVING_ALL,
+        leaves=LEAVING_ALL | LEAVING_SOON,
         cancel_entering=never_or(AT_ONCE),
     )
 )
