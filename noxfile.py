@@ -165,6 +165,15 @@ def faults(session: nox.Session) -> None:
     session.run("pytest", *options, "tests/faults", *session.posargs, env=env)
 
 
+@nox.session(default=False)
+def soak(session: nox.Session) -> None:
+    """A mixed load for a quarter of an hour: nothing may grow. `tests` runs half a minute."""
+    install(session, "test", extras="[testing]")
+    env = {"PYTHONSAFEPATH": "1", "SQS_SOAK": "900"}
+    options = ["-o", "faulthandler_timeout=1800", "-rP"]
+    session.run("pytest", *options, "tests/soak", *session.posargs, env=env)
+
+
 @nox.session
 def docs(session: nox.Session) -> None:
     """Build the documentation into site/; a warning is an error."""

@@ -79,15 +79,17 @@ async def start_program(
     endpoint_url: str,
     program: str,
     *,
+    module: str = "tests.processes.programs",
     environment: Mapping[str, str] | None = None,
     **options: object,
 ) -> Process:
-    """Start a program of `programs.py`. Whoever starts it sees to its end."""
+    """Start a program of `programs.py`, or of another *module*. Whoever starts it sees to its
+    end."""
     arguments = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
     return Process(
         await asyncio.create_subprocess_exec(
             sys.executable,
-            *("-m", "tests.processes.programs", endpoint_url, program, *arguments),
+            *("-m", module, endpoint_url, program, *arguments),
             cwd=ROOT,
             env={
                 **os.environ,
