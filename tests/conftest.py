@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import signal
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,10 @@ def pytest_sessionstart() -> None:
     # pytest-asyncio asks for "the current loop" before it sets its own. With none ever set,
     # asyncio makes one to answer, which nobody closes; with None set, it says there is none.
     asyncio.set_event_loop(None)
+    # A shell that runs this in the background has it ignore Ctrl-C, and so would all the
+    # programs that the tests start and interrupt.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
