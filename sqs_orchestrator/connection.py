@@ -232,11 +232,10 @@ class Connection:
         """
         url = self._urls.get(name_or_url)
         if url is None:
+            check_queue(name_or_url)
             if "/" in name_or_url:
-                _check_url(name_or_url)
                 url = name_or_url
             else:
-                _check_name(name_or_url)
                 url = await self._flights.run(name_or_url, lambda: self._resolve(name_or_url))
                 self.at_home(url)
             self._urls[name_or_url] = url
@@ -294,14 +293,24 @@ class Connection:
                 dead_letter_queue = f"{stem}_dlq.fifo" if fifo else f"{stem}_dlq"
             if dead_letter_queue == name:
                 raise ValueError(f"{name!r} cannot be its own dead-letter queue")
-            arn = await self._dead_letter_arn(dead_letter_queue, fifo=fifo)
+            arn = await self._dead_letter_arn(dead_letter_queue, of=name, fifo=fifo)
             wanted["RedrivePolicy"] = redrive_policy(arn, max_receive_count)
         return await self._create(name, wanted, dict(tags or {}))
 
-    async def _dead_letter_arn(self, name: str, *, fifo: bool) -> str:
+    async def _check_absent(self, name: str, why: str) -> None:
+        """Raise where the queue exists: it has other attributes then, and what it is told to
+        have should not be made for it."""
+        try:
+            await self.patiently(lambda: self.port.get_queue_url(name))
+        except QueueNotFound:
+            return
+        raise _differs(name, why)
+
+    async def _dead_letter_arn(self, name: str, *, of: str, fifo: bool) -> str:
         try:
             url = await self._resolve(name)
         except QueueNotFound:
+            await self._check_absent(of, f"its dead-letter queue is not {name!r}")
             attributes = {"MessageRetentionPeriod": DEAD_LETTER_RETENTION}
             url = await self.create_queue(name, fifo=fifo, attributes=attributes)
         young_until = asyncio.get_running_loop().time() + YOUNG_PATIENCE
@@ -342,13 +351,7 @@ class Connection:
                 facts = ", ".join(
                     f"{key} is {found.get(key)!r}, not {wanted[key]!r}" for key in differing
                 )
-                raise QueueError(
-                    f"the queue {name!r} exists with other attributes: {facts}. It was left as"
-                    " it is; alter it by hand, or pass what it has",
-                    operation="CreateQueue",
-                    queue=name,
-                    code="QueueNameExists",
-                )
+                raise _differs(name, facts)
         self._urls[name] = url
         return url
 
@@ -376,15 +379,40 @@ class Connection:
         return self._troubles.get(about)
 
 
+def _differs(name: str, facts: str) -> QueueError:
+    return QueueError(
+        f"the queue {name!r} exists with other attributes: {facts}. It was left as"
+        " it is; alter it by hand, or pass what it has",
+        operation="CreateQueue",
+        queue=name,
+        code="QueueNameExists",
+    )
+
+
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,80}|[A-Za-z0-9_-]{1,75}\.fifo", re.ASCII)
 
 
-def _check_name(name: str) -> None:
-    if not _NAME.fullmatch(name):
+def _check_name(name: object) -> None:
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ValueError(
-            f"{name!r} is no queue name (letters, digits, '-', '_', at most 80 characters with"
-            " '.fifo' at the end for a FIFO queue) and no queue URL"
+            f"{name!r} is no queue name: letters, digits, '-', '_', at most 80 characters with"
+            " '.fifo' at the end for a FIFO queue"
         )
+
+
+def check_is_text(queue: object) -> None:
+    """Raise `ValueError` where *queue* is not even text."""
+    if not isinstance(queue, str):
+        raise ValueError(f"a queue is given by its name or URL, not {queue!r}")
+
+
+def check_queue(queue: object) -> None:
+    """Raise `ValueError` where *queue* can be neither the name of a queue nor its URL."""
+    check_is_text(queue)
+    if isinstance(queue, str) and "/" in queue:
+        _check_url(queue)
+    else:
+        _check_name(queue)
 
 
 _PLACE = re.compile(r"https?://[^/\s#?]+(/[^/\s#?]+)*", re.ASCII)

@@ -13,7 +13,7 @@ from typing import Any, Self, TypeVar, overload
 import anyio
 
 from .codecs import Codec, JSONCodec
-from .connection import Connection
+from .connection import Connection, check_queue
 from .core.addresses import DEFAULT_PREFIXES
 from .handlers import Handler, Handlers
 from .signals import on_signal
@@ -82,6 +82,7 @@ class Poller:
         expose_errors: bool = False,
         codec: Codec | None = None,
     ) -> None:
+        check_queue(queue)
         self.queue = queue
         self._sqs = sqs
         self._settings = checked_settings(

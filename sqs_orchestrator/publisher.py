@@ -23,7 +23,7 @@ from typing import Any, Self, TypeVar, overload
 import anyio
 
 from .codecs import Codec, CodecError, JSONCodec, encode
-from .connection import Connection
+from .connection import Connection, check_is_text
 from .core import wire
 from .core.addresses import DEFAULT_PREFIXES, Refused, check_reply_address
 from .core.attributes import check_count, to_attributes
@@ -32,6 +32,7 @@ from .core.checks import (
     check_deduplication_id,
     check_delay,
     check_group_id,
+    check_seconds,
     check_size,
     message_bytes,
 )
@@ -356,8 +357,8 @@ class Publisher:
         self._check_open()
         if timeout is None:
             timeout = self._default_timeout
-        elif math.isnan(timeout):
-            raise ValueError("timeout is not a number")
+        else:
+            check_seconds("timeout", timeout)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
         counts = self._counts
@@ -507,6 +508,7 @@ class Publisher:
     # ------------------------------------------------------------------- internals
 
     def _check_open(self) -> None:
+        self._host.check_loop()
         if not self._host.running or self._host.stopping:
             raise RuntimeError("the publisher is not open; use it inside 'async with Publisher(…)'")
 
@@ -585,6 +587,7 @@ def _check(body: str, attributes: Attributes, *, time_to_live: bool = False) -> 
 
 
 def _check_fifo(queue: str, delay: int, group_id: str | None, deduplication_id: str | None) -> None:
+    check_is_text(queue)
     if group_id is not None:
         check_group_id(group_id)
     if deduplication_id is not None:
@@ -599,6 +602,7 @@ def _check_fifo(queue: str, delay: int, group_id: str | None, deduplication_id: 
 
 
 def _check_timeout(name: str, timeout: float) -> float:
+    check_seconds(name, timeout)
     if not timeout > 0:
         raise ValueError(f"{name} must be a positive number of seconds, not {timeout!r}")
     return timeout

@@ -26,6 +26,7 @@ import anyio
 from .connection import Connection, attribute_text
 from .core import wire
 from .core.backoff import Backoff
+from .core.checks import check_seconds
 from .core.limits import BATCH_ENTRIES, MIN_RETENTION, RETENTION, WAIT_TIME
 from .core.names import DEFAULT_PREFIX, check_prefix, new_reply_queue_name
 from .core.polling import Receivers
@@ -229,6 +230,11 @@ class ReplyQueue:
         tags: Mapping[str, str] | None = None,
     ) -> None:
         check_prefix(prefix)
+        check_seconds("heartbeat_interval", heartbeat_interval)
+        check_seconds("idle_retention", idle_retention)
+        check_seconds("message_retention", message_retention)
+        if sweep_interval is not None:
+            check_seconds("sweep_interval", sweep_interval)
         if not 0 < heartbeat_interval < math.inf:
             raise ValueError(f"heartbeat_interval must be positive, not {heartbeat_interval}")
         if not 3 * heartbeat_interval <= idle_retention < math.inf:

@@ -43,6 +43,7 @@ class Host:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._running = False
         self._task: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._stop = asyncio.Event()
         self._entered = False
         self._guests: set[anyio.CancelScope] = set()
@@ -53,6 +54,7 @@ class Host:
         if self._task is not None:
             raise RuntimeError(f"{self.name} was entered before; make a new one")
         started = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
         self._task = asyncio.create_task(self._run(started), name=self.name)
         try:
             await started.wait()
@@ -68,11 +70,22 @@ class Host:
     ) -> None:
         """Run *function* in a task of the host. It should handle its own failures: one that
         escapes ends the host."""
-        if not self._running:
+        self.check_loop()
+        if self._loop is None or not self._running:
             raise RuntimeError(f"{self.name} is not running; use it inside 'async with'")
-        task = asyncio.get_running_loop().create_task(function(*args), name=name)
+        task = self._loop.create_task(function(*args), name=name)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
+
+    def check_loop(self) -> None:
+        """Raise `RuntimeError` in another event loop than that in which the host was started:
+        what is awaited there would never come."""
+        if self._loop is not None and asyncio.get_running_loop() is not self._loop:
+            raise RuntimeError(
+                f"{self.name} belongs to another event loop: use it, and leave it, in the loop in"
+                " which it was entered (in pytest, give its fixture and the tests the same"
+                " loop scope)"
+            )
 
     def at_end(self, callback: Callable[[], None]) -> None:
         """Call *callback* when the host and all its tasks have ended."""
@@ -115,12 +128,14 @@ class Host:
         Cancelling the caller does not cut the wait short, since closing is bounded; the
         cancellation is raised afterwards.
         """
+        self.check_loop()
         self.request_stop()
         if self._task is not None:
             await finished(self._task)
 
     async def wait(self) -> None:
         """Wait until the host has ended, without asking it to."""
+        self.check_loop()
         if self._task is not None:
             await asyncio.wait({self._task})
 

@@ -127,6 +127,16 @@ def _check_id(value: object, what: str) -> None:
         )
 
 
+def check_seconds(name: str, value: object) -> None:
+    """Check the type of a duration.
+
+    Raises:
+        ValueError: It is not an `int` or a `float`, or not a number at all.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
+        raise ValueError(f"{name} is a number of seconds, an int or a float, not {quoted(value)}")
+
+
 def check_delay(delay: object) -> int:
     """*delay* in the whole seconds that SQS knows, rounded up: never early.
 

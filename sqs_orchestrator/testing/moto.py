@@ -25,10 +25,24 @@ def moto_server() -> Iterator[str]:
     with _quiet(logging.getLogger("werkzeug")):
         server.start()
         try:
+            _one_server_header(server)
             host, port = server.get_host_and_port()
             yield f"http://{host}:{port}"
         finally:
             server.stop()
+
+
+def _one_server_header(server: Any) -> None:
+    """Let werkzeug add no `Server` header to moto's: in asyncio's debug mode, aiohttp refuses
+    responses that have two."""
+    inner = server._server  # noqa: SLF001 - moto makes it, and passes no handler on
+    base: Any = inner.RequestHandlerClass
+
+    def send_header(self: Any, keyword: str, value: str) -> None:
+        if keyword.lower() != "server" or value != self.version_string():
+            base.send_header(self, keyword, value)
+
+    inner.RequestHandlerClass = type("Handler", (base,), {"send_header": send_header})
 
 
 @contextmanager

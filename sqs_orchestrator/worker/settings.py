@@ -6,6 +6,7 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from ..core.checks import check_seconds
 from ..core.limits import VISIBILITY_TIMEOUT, WAIT_TIME
 
 
@@ -40,7 +41,15 @@ def checked_settings(
     Raises:
         ValueError: They contradict each other, or SQS's limits.
     """
-    if not float(concurrency).is_integer() or concurrency < 1:
+    durations = {
+        "visibility_timeout": visibility_timeout,
+        "max_extension": max_extension,
+        "wait_time": wait_time,
+        "drain_timeout": drain_timeout,
+    }
+    for name, value in durations.items():
+        check_seconds(name, value)
+    if not _is_count(concurrency):
         raise ValueError(f"concurrency must be a whole number from 1 on, not {concurrency!r}")
     if not 1 <= visibility_timeout <= VISIBILITY_TIMEOUT:
         raise ValueError(
@@ -78,7 +87,7 @@ def checked_settings(
 def _checked_prefixes(prefixes: Sequence[str] | None) -> tuple[str, ...] | None:
     if prefixes is None:
         return None
-    if isinstance(prefixes, str) or not all(prefixes):
+    if isinstance(prefixes, (str, bytes)) or not all(map(_is_prefix, prefixes)):
         raise ValueError(
             "reply_queue_prefixes is a tuple of prefixes, none of them empty, or None to answer"
             f" at queues of any name, not {prefixes!r}"
@@ -93,6 +102,14 @@ def _checked_accounts(accounts: Collection[str]) -> frozenset[str]:
             f" {accounts!r}"
         )
     return frozenset(accounts)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, (int, float)) and value >= 1 and float(value).is_integer()
+
+
+def _is_prefix(prefix: object) -> bool:
+    return isinstance(prefix, str) and prefix != ""
 
 
 def _is_account(account: object) -> bool:

@@ -452,3 +452,13 @@ async def test_leaving_cancelled_still_closes_all(server: MemoryServer) -> None:
         await leaving
     assert log == ["two", "one"]
     assert "not open" in repr(sqs)
+
+
+async def test_dead_letter_queue_is_not_made_for_a_queue_that_has_another(
+    server: MemoryServer,
+) -> None:
+    async with connect(server) as sqs:
+        await sqs.create_queue("orders", dead_letter_queue=True)
+        with pytest.raises(QueueError, match="dead-letter queue is not 'typo'"):
+            await sqs.create_queue("orders", dead_letter_queue="typo")
+    assert server.queues == ["orders", "orders_dlq"]

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import threading
 from collections.abc import Awaitable, Callable
 
 import anyio
@@ -394,3 +395,22 @@ async def test_host_ends_with_its_loop(caplog: pytest.LogCaptureFixture) -> None
             await host._task
     assert closing.ended
     assert not caplog.records
+
+
+async def test_host_of_another_loop_says_so_instead_of_hanging() -> None:
+    async def nothing() -> None: ...
+
+    host = Host("the thing", nothing)
+    await host.start()
+
+    async def elsewhere() -> None:
+        for use in (host.stop, host.wait):
+            with pytest.raises(RuntimeError, match="the thing belongs to another event loop"):
+                await use()
+        with pytest.raises(RuntimeError, match="the thing belongs to another event loop"):
+            host.spawn(nothing)
+
+    thread = threading.Thread(target=asyncio.run, args=(elsewhere(),))
+    thread.start()
+    thread.join()
+    await host.stop()

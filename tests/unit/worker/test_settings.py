@@ -129,3 +129,12 @@ def test_async_generator_is_refused_until_streams_exist(sqs: Connection) -> None
     # Nothing of it stays.
     poller.handler(handle)
     poller.handler("route")(handle)
+
+
+@pytest.mark.parametrize(
+    "name", ["visibility_timeout", "max_extension", "wait_time", "drain_timeout"]
+)
+@pytest.mark.parametrize("value", ["5", None, True])
+def test_durations_of_another_type_are_refused(name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"{name} is a number of seconds"):
+        checked_settings(**{**GOOD, name: value})
