@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import selectors
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from typing import Any, Final, TypeVar, TypeVarTuple, Unpack
 
@@ -22,6 +22,10 @@ __all__ = ["Deadlock", "VirtualTimeLoop"]
 
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
+
+_TURNS: Final = 100
+"""Turns of the loop without a wait before it is looked what keeps it busy; and that many more
+in which one scope cancels again and again before that counts as waiting."""
 
 _PATIENCE: Final = 5.0
 """Real seconds to wait for threads that may still call back, before it is a deadlock."""
@@ -32,7 +36,13 @@ class Deadlock(RuntimeError):
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
-    """asyncio's own loop, but for what `time()` says and for how it waits."""
+    """asyncio's own loop, but for what `time()` says and for how it waits.
+
+    A cancelled scope of anyio cancels its tasks in each turn of the loop until they leave it,
+    and one that may not leave yet keeps the loop turning: the `asyncio.TaskGroup` of a poller
+    that drains, say. After some two hundred such turns, in which there was neither I/O nor a
+    timer to wait for, that counts as waiting, and time jumps to the next timer.
+    """
 
     def __init__(self) -> None:
         self._virtual_time = 0.0
@@ -56,6 +66,23 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         # A timeout would be over at once: that thread is in no executor.
         await super().shutdown_default_executor()
 
+    def cancelling(self) -> set[Any]:
+        """The scopes of anyio that cancel their tasks, perhaps again, in the turn to come."""
+        # Neither asyncio nor anyio has a public way to see that.
+        due: Iterable[asyncio.Handle] = vars(self)["_ready"]
+        callbacks = (getattr(handle, "_callback", None) for handle in due)
+        return {
+            getattr(callback, "__self__", None)
+            for callback in callbacks
+            if getattr(callback, "__name__", "") == "_deliver_cancellation"
+        }
+
+    @property
+    def until_next_timer(self) -> float | None:
+        """Seconds until the next timer is due; `None` where none is set."""
+        timers: list[asyncio.TimerHandle] = vars(self)["_scheduled"]
+        return max(0.0, timers[0].when() - self.time()) if timers else None
+
     def jump(self, seconds: float) -> None:
         """Let time pass at once."""
         self._virtual_time += seconds
@@ -72,11 +99,16 @@ class _Jumping(selectors.DefaultSelector):
     def __init__(self, loop: VirtualTimeLoop) -> None:
         super().__init__()
         self._loop = loop
+        self._turns = 0
+        self._cancelling: set[Any] = set()
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         ready = super().select(0)
-        if ready or timeout == 0:
+        if ready or (timeout == 0 and not self._spins()):
             return ready
+        self._turns = 0
+        if timeout == 0:
+            timeout = self._loop.until_next_timer
         if self._loop.waits_for_threads:
             return super().select(_PATIENCE)
         if timeout is not None:
@@ -93,3 +125,19 @@ class _Jumping(selectors.DefaultSelector):
             "all tasks wait, no timer is set, and nothing else can happen: "
             + "; ".join(sorted(map(repr, waiting)))
         )
+
+    def _spins(self) -> bool:
+        """Whether the loop, which has something to do in this turn too, only turns round.
+
+        Long computations take many turns as well, and no time passes for them.
+        """
+        self._turns += 1
+        if self._turns <= _TURNS:
+            return False
+        cancelling = self._loop.cancelling()
+        if self._turns > _TURNS + 1:
+            cancelling &= self._cancelling
+        self._cancelling = cancelling
+        if not cancelling:
+            self._turns = 0
+        return self._turns > 2 * _TURNS

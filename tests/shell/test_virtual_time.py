@@ -90,3 +90,50 @@ def test_loop_reports_deadlock_instead_of_hanging() -> None:
         loop.run_until_complete(asyncio.wait({task}))
     finally:
         loop.close()
+
+
+async def linger(seconds: float) -> None:
+    """Ends *seconds* after it is told to."""
+    try:
+        await asyncio.Event().wait()
+    finally:
+        await asyncio.sleep(seconds)
+
+
+async def test_time_passes_while_a_scope_repeats_its_cancellation() -> None:
+    with anyio.move_on_after(5):
+        # It may not leave before its tasks do, and the scope cancels it in each turn.
+        async with asyncio.TaskGroup() as group:
+            group.create_task(linger(3600))
+    assert asyncio.get_running_loop().time() == 3605
+
+
+async def test_no_time_passes_while_one_scope_after_the_other_is_cancelled() -> None:
+    asyncio.get_running_loop().call_later(3600, print)
+    for _ in range(1000):
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await asyncio.sleep(0)
+    assert asyncio.get_running_loop().time() == 0
+
+
+def test_loop_reports_deadlock_while_a_scope_repeats_its_cancellation() -> None:
+    async def hang() -> None:
+        with anyio.move_on_after(5):
+            while True:
+                try:
+                    await asyncio.Event().wait()
+                except asyncio.CancelledError:
+                    if over:
+                        raise
+
+    over: list[bool] = []
+    loop = VirtualTimeLoop()
+    task = loop.create_task(hang(), name="the one that hangs")
+    try:
+        with pytest.raises(Deadlock, match="the one that hangs"):
+            loop.run_until_complete(task)
+        over.append(True)
+        loop.run_until_complete(asyncio.wait({task}))
+    finally:
+        loop.close()
