@@ -172,7 +172,7 @@ class Connection:
     def port(self) -> SQS:
         """The port to SQS that this connection goes through. For the library's own use."""
         if self._port is None:
-            raise RuntimeError("the connection is not open; use it inside 'async with connect(…)'")
+            raise self._host.not_open("the connection", "connect(…)")
         return self._port
 
     def adopt(self, dependent: Dependent) -> SQS:
@@ -229,10 +229,12 @@ class Connection:
             QueueNotFound: If there is no queue of that name in the account and region.
             AccessDenied: If `sqs:GetQueueUrl` is not allowed.
             QueueError: If SQS cannot be reached.
+            RuntimeError: If the connection is not open.
         """
+        _ = self.port  # what is known by now is of no use without it
+        check_queue(name_or_url)
         url = self._urls.get(name_or_url)
         if url is None:
-            check_queue(name_or_url)
             if "/" in name_or_url:
                 url = name_or_url
             else:

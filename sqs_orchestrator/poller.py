@@ -168,7 +168,7 @@ class Poller:
             AccessDenied: If `sqs:ReceiveMessage` is not allowed, or credentials are bad.
             QueueError: If SQS refuses for another reason that will not heal by itself.
             ValueError: If it has no handler.
-            RuntimeError: If it ran before.
+            RuntimeError: If it ran before, or is at work, as inside `async with`.
         """
         # A signal may come while it starts, too.
         with on_signal(self._signal) if handle_signals else nullcontext():
@@ -226,7 +226,13 @@ class Poller:
                 f"the poller of {self.queue!r} has no handler: pass one, or use @poller.handler"
             )
         if self._used:
-            raise RuntimeError(f"the poller of {self.queue!r} ran before: make a new one")
+            if self._host.ended:
+                raise RuntimeError(f"the poller of {self.queue!r} ran before: make a new one")
+            raise RuntimeError(
+                f"the poller of {self.queue!r} is at work already: both run() and 'async with'"
+                " start it, so use one of them; in the body of 'async with', await whatever"
+                " should end it"
+            )
         self._sqs.adopt(self)
         self._used = True
         try:

@@ -510,7 +510,7 @@ class Publisher:
     def _check_open(self) -> None:
         self._host.check_loop()
         if not self._host.running or self._host.stopping:
-            raise RuntimeError("the publisher is not open; use it inside 'async with Publisher(…)'")
+            raise self._host.not_open("the publisher", "Publisher(…)")
 
     async def _before(
         self, deadline: float, timeout: float, queue: str, work: Awaitable[T], about: str

@@ -360,7 +360,7 @@ class ReplyQueue:
         if self._live is not None:
             return self._live
         if not self._host.running or self._host.stopping:
-            raise RuntimeError("the reply queue is not open; use it inside 'async with'")
+            raise self._host.not_open("the reply queue", "ReplyQueue(…)")
         with self._host.until_stop():
             return await self._creation.run("", self._create)
         raise ReplyQueueClosed("the reply queue was closed while it was being created")

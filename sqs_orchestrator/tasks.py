@@ -87,6 +87,15 @@ class Host:
                 " loop scope)"
             )
 
+    def not_open(self, what: str, use: str) -> RuntimeError:
+        """Why *what*, which lives in this host, cannot be used: it was not entered, as *use*
+        says, or it is over."""
+        if self.failure is not None:
+            return RuntimeError(f"{what} is not open any more: it failed, and the log has why")
+        if self.stopping:
+            return RuntimeError(f"{what} is not open any more: it was closed")
+        return RuntimeError(f"{what} is not open; use it inside 'async with {use}'")
+
     def at_end(self, callback: Callable[[], None]) -> None:
         """Call *callback* when the host and all its tasks have ended."""
         self._at_end.append(callback)

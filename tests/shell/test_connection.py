@@ -40,9 +40,19 @@ async def test_connection_that_is_not_open_says_so(server: MemoryServer) -> None
     sqs = connect(server)
     with pytest.raises(RuntimeError, match="async with"):
         _ = sqs.port
-    with pytest.raises(RuntimeError, match="async with"):
+    with pytest.raises(RuntimeError, match="connection is not open; use it inside"):
         await sqs.queue_url("orders")
     assert "not open" in repr(sqs)
+
+
+async def test_connection_that_was_closed_knows_no_queue_any_more(server: MemoryServer) -> None:
+    async with connect(server) as sqs:
+        await sqs.create_queue("orders")
+        await sqs.queue_url("orders")
+    with pytest.raises(RuntimeError, match="connection is not open any more: it was closed"):
+        await sqs.queue_url("orders")
+    with pytest.raises(RuntimeError, match="it was closed"):
+        await sqs.create_queue("orders")
 
 
 async def test_connection_cannot_be_entered_twice(connection: Connection) -> None:
@@ -209,7 +219,7 @@ async def test_denied_lookup_is_not_tried_again(
 async def test_lookups_of_a_closed_connection_are_refused(server: MemoryServer) -> None:
     async with connect(server) as sqs:
         pass
-    with pytest.raises(RuntimeError, match="async with"):
+    with pytest.raises(RuntimeError, match="was closed"):
         await sqs.queue_url("orders")
 
 

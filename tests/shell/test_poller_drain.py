@@ -738,7 +738,7 @@ async def test_stop_before_run_makes_run_return_at_once(bench: Bench) -> None:
 
 async def test_running_twice_is_refused_and_disturbs_nothing(bench: Bench) -> None:
     async with Poller(bench.sqs, "orders", sleeper(0)) as poller:
-        with pytest.raises(RuntimeError, match="ran before"):
+        with pytest.raises(RuntimeError, match="at work already"):
             await poller.run()
         await bench.ask("a")
         await until(lambda: bench.empty)

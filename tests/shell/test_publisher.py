@@ -983,10 +983,19 @@ async def test_publisher_that_is_not_open_says_so(server: MemoryServer) -> None:
         async with publisher:
             pass
         for call in calls:
-            with pytest.raises(RuntimeError, match="not open"):
+            with pytest.raises(RuntimeError, match="not open any more: it was closed"):
                 await call()
         with pytest.raises(RuntimeError, match="entered before"):
             await publisher.__aenter__()
+
+
+async def test_publisher_that_is_being_left_says_so(bench: Bench) -> None:
+    leaving = bench.task(bench.publisher.aclose())
+    await asyncio.sleep(0)
+    assert not leaving.done()
+    with pytest.raises(RuntimeError, match="it was closed"):
+        await bench.publisher.send("orders", "a")
+    await leaving
 
 
 async def test_publisher_over_a_connection_that_is_not_open_says_so(server: MemoryServer) -> None:
@@ -1306,7 +1315,7 @@ async def test_background_failure_does_not_cancel_the_body(
     assert isinstance(await ended(request), ReplyQueueClosed)
     await bench.publisher._host.wait()
     assert "a bug" in caplog.text
-    with pytest.raises(RuntimeError, match="not open"):
+    with pytest.raises(RuntimeError, match="not open any more: it failed"):
         await bench.publisher.send("orders", "a")
 
 

@@ -243,7 +243,7 @@ async def test_queue_that_is_not_open_says_so(server: MemoryServer) -> None:
             async with replies:
                 await replies.ready()
                 assert str(replies.url) in repr(replies)
-            with pytest.raises(RuntimeError, match="not open"):
+            with pytest.raises(RuntimeError, match="not open any more: it was closed"):
                 await publisher.request("orders", "a")
             await publisher.send("orders", "needs no reply queue")
         with pytest.raises(RuntimeError, match="entered before"):
