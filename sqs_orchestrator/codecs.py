@@ -57,6 +57,20 @@ class Codec(Protocol):
         ...
 
 
+def codec_or_json(codec: Codec | None) -> Codec:
+    """*codec*, or the default one where there is none.
+
+    Raises:
+        ValueError: It is no codec, or the class of one.
+    """
+    if codec is None:
+        return JSONCodec()
+    methods = (getattr(codec, name, None) for name in ("encode", "decode"))
+    if isinstance(codec, type) or not all(map(callable, methods)):
+        raise ValueError(f"codec is an object with encode() and decode(), not {codec!r}")
+    return codec
+
+
 def encode(codec: Codec, value: Any) -> tuple[str, str | None]:
     """The body for *value* and its media type: a `str` travels as it is, by any codec."""
     if isinstance(value, str):

@@ -12,13 +12,15 @@ import math
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from decimal import Decimal
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
+from .core.checks import check_flag, check_text, check_type, checked_tags
 from .core.redrive import comparable, redrive_policy
 from .errors import QueueError, QueueNotFound
 from .retry import retrying
-from .sqs.config import make_config, read_timeout_of
+from .sqs.config import check_config, check_session, make_config, read_timeout_of
 from .sqs.opening import open_sqs
 from .sqs.port import SQS
 from .tasks import Flights, Host
@@ -83,8 +85,8 @@ def connect(
         session: An aiobotocore session of your own.
 
     Raises:
-        ValueError: On entering, where the settings contradict each other, or no region
-            was named and none can be found.
+        ValueError: At once, where an argument is of a wrong type; on entering, where the
+            settings contradict each other, or no region was named and none can be found.
 
     Example:
         ```python
@@ -92,6 +94,29 @@ def connect(
             print(await sqs.queue_url("orders"))
         ```
     """
+    texts = {
+        "region_name": (region_name, "eu-west-1"),
+        "endpoint_url": (endpoint_url, "http://127.0.0.1:5566"),
+        "profile_name": (profile_name, "default"),
+    }
+    for name, (text, example) in texts.items():
+        if text is not None:
+            check_text(name, text, example)
+    secrets: dict[str, object] = {
+        "aws_access_key_id": aws_access_key_id,
+        "aws_secret_access_key": aws_secret_access_key,
+        # Of credentials that are not temporary it may well be empty.
+        "aws_session_token": aws_session_token or None,
+    }
+    for name, secret in secrets.items():
+        if secret is not None and (not isinstance(secret, str) or not secret):
+            raise ValueError(f"{name} is a str that is not empty; leave it out if there is none")
+    if endpoint_url is not None and not _ENDPOINT.fullmatch(endpoint_url):
+        raise ValueError(
+            f"endpoint_url is a URL such as 'http://127.0.0.1:5566', not {endpoint_url!r}"
+        )
+    check_config(config)
+    check_session(session)
     if session is not None and profile_name is not None:
         raise ValueError("pass either session or profile_name: a session has its own profile")
 
@@ -273,31 +298,33 @@ class Connection:
             tags: Cost-allocation tags.
 
         Raises:
-            ValueError: If the arguments contradict each other.
+            ValueError: If the arguments contradict each other, or one is of a wrong type.
             QueueError: If a queue of that name exists with other attributes; it names
                 them. Also if SQS cannot be reached.
             AccessDenied: If `sqs:CreateQueue`, with tags `sqs:TagQueue`, or
                 `sqs:GetQueueUrl` and `sqs:GetQueueAttributes` are not allowed.
         """
         _check_name(name)
+        check_flag("fifo", fifo)
         if fifo != name.endswith(".fifo"):
             raise ValueError(
                 f"a FIFO queue's name ends in '.fifo', and no other's does: {name!r}, fifo={fifo}"
             )
-        if not 1 <= max_receive_count <= 1000:
-            raise ValueError(f"max_receive_count must be 1 to 1000, not {max_receive_count}")
-        wanted = {key: attribute_text(value) for key, value in (attributes or {}).items()}
+        _check_receive_count(max_receive_count)
+        wanted = queue_attributes(attributes)
+        tags = checked_tags(tags)
         if fifo:
             wanted["FifoQueue"] = "true"
-        if dead_letter_queue:
+        if dead_letter_queue is not None and dead_letter_queue is not False:
             if dead_letter_queue is True:
                 stem = name.removesuffix(".fifo")
                 dead_letter_queue = f"{stem}_dlq.fifo" if fifo else f"{stem}_dlq"
+            _check_name(dead_letter_queue)
             if dead_letter_queue == name:
                 raise ValueError(f"{name!r} cannot be its own dead-letter queue")
             arn = await self._dead_letter_arn(dead_letter_queue, of=name, fifo=fifo)
             wanted["RedrivePolicy"] = redrive_policy(arn, max_receive_count)
-        return await self._create(name, wanted, dict(tags or {}))
+        return await self._create(name, wanted, tags)
 
     async def _check_absent(self, name: str, why: str) -> None:
         """Raise where the queue exists: it has other attributes then, and what it is told to
@@ -402,6 +429,11 @@ def _check_name(name: object) -> None:
         )
 
 
+def _check_receive_count(count: object) -> None:
+    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= 1000:
+        raise ValueError(f"max_receive_count must be a whole number from 1 to 1000, not {count!r}")
+
+
 def check_is_text(queue: object) -> None:
     """Raise `ValueError` where *queue* is not even text."""
     if not isinstance(queue, str):
@@ -417,6 +449,7 @@ def check_queue(queue: object) -> None:
         _check_name(queue)
 
 
+_ENDPOINT = re.compile(r"https?://[^/\s#?]+(/[^\s#?]*)?")
 _PLACE = re.compile(r"https?://[^/\s#?]+(/[^/\s#?]+)*", re.ASCII)
 
 
@@ -426,8 +459,31 @@ def _check_url(url: str) -> None:
         raise ValueError(f"{url!r} is no queue URL: https://<host>/<account>/<queue name>")
 
 
-def attribute_text(value: Any) -> str:
-    """The value of a queue's attribute as SQS wants it."""
+def check_connection(sqs: object) -> None:
+    """Raise `ValueError` where *sqs* is no connection."""
+    check_type("sqs", sqs, Connection, "the Connection that connect() gives")
+
+
+def queue_attributes(attributes: object) -> dict[str, str]:
+    """The attributes of a queue as SQS wants them; none where *attributes* is `None`.
+
+    Raises:
+        ValueError: They are no mapping of names to values, or a value is of no use to SQS.
+    """
+    if attributes is None:
+        return {}
+    check_type("attributes", attributes, Mapping, "a dict of SQS's names and their values")
+    assert isinstance(attributes, Mapping)
+    for name, value in attributes.items():
+        check_type("the name of a queue's attribute", name, str, "a str")
+        check_type(f"the attribute {name!r}", value, _VALUES, "a str, a number, a bool or a dict")
+    return {name: _attribute_text(value) for name, value in attributes.items()}
+
+
+_VALUES = (str, int, float, Decimal, Mapping)
+
+
+def _attribute_text(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, Mapping):

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any, Final, Literal
 
 from .codecs import Codec, CodecError
-from .core.checks import quoted
+from .core.checks import check_seconds, quoted
 from .message import Message
 
 __all__ = ["NO_REPLY", "Handler", "Handlers", "Reject", "Retry"]
@@ -67,6 +67,7 @@ class Retry(Exception):
 
     def __init__(self, delay: float = 0.0) -> None:
         super().__init__(delay)
+        check_seconds("the delay of a Retry", delay)
         if not 0 <= delay < math.inf:
             raise ValueError(f"the delay of a Retry is a number of seconds, not {delay!r}")
         self.delay = delay

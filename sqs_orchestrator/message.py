@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 from .codecs import CodecError
 from .core.attributes import PlainValue, plain_attributes
+from .core.checks import check_seconds, check_type
 from .core.wire import RESERVED, ReplyHead, ReplyTo, Request
 from .sqs.clock import Clock
 from .sqs.port import Received
@@ -125,6 +126,9 @@ class Message(_Frozen):
         reply_to: Where a reply is wanted; `None` for a one-way message.
         content_type: The media type of the body, where it is neither plain text nor JSON.
         time_remaining: Seconds for which the requester will wait from now on.
+
+    Raises:
+        ValueError: If an argument is of a wrong type.
     """
 
     __slots__ = ("_expires", "_request", "_time")
@@ -147,8 +151,13 @@ class Message(_Frozen):
         content_type: str | None = None,
         time_remaining: float = math.inf,
     ) -> None:
+        _check_made(body, attributes)
+        if reply_to is not None:
+            check_type("reply_to", reply_to, ReplyTo, "what ReplyTo.parse() makes of text")
+        check_seconds("time_remaining", time_remaining)
         system = {"ApproximateReceiveCount": str(receive_count)}
         if sent_at is not None:
+            check_type("sent_at", sent_at, datetime, "a datetime")
             system["SentTimestamp"] = str(round(sent_at.timestamp() * 1000))
         if group_id is not None:
             system["MessageGroupId"] = group_id
@@ -234,6 +243,13 @@ class Message(_Frozen):
         return _make, (type(self), {**self._facts(), "time_remaining": self.time_remaining()})
 
 
+def _check_made(body: object, attributes: object) -> None:
+    """Check what somebody makes a message of; what SQS hands out needs no check."""
+    check_type("body", body, str, "a str, as json.dumps() makes one")
+    if attributes is not None:
+        check_type("attributes", attributes, Mapping, "a dict of names and values")
+
+
 def _expire(message: Message, seconds: float) -> None:
     """Let the requester of *message* give up in *seconds*."""
     if seconds != math.inf:
@@ -275,6 +291,7 @@ class Reply(_Frozen):
         message_id: str = "",
         content_type: str | None = None,
     ) -> None:
+        _check_made(body, attributes)
         _set(self, "_received", Received(message_id, "", body))
         _set(self, "_attributes", dict(attributes or {}))
         _set(self, "_head", ReplyHead(content_type=content_type))

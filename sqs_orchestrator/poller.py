@@ -12,8 +12,8 @@ from typing import Any, Self, TypeVar, overload
 
 import anyio
 
-from .codecs import Codec, JSONCodec
-from .connection import Connection, check_queue
+from .codecs import Codec, codec_or_json
+from .connection import Connection, check_connection, check_queue
 from .core.addresses import DEFAULT_PREFIXES
 from .handlers import Handler, Handlers
 from .signals import on_signal
@@ -82,6 +82,7 @@ class Poller:
         expose_errors: bool = False,
         codec: Codec | None = None,
     ) -> None:
+        check_connection(sqs)
         check_queue(queue)
         self.queue = queue
         self._sqs = sqs
@@ -96,7 +97,7 @@ class Poller:
             expose_errors=expose_errors,
             read_timeout=sqs.read_timeout,
         )
-        self._codec: Codec = codec or JSONCodec()
+        self._codec = codec_or_json(codec)
         self._handlers = Handlers()
         if handler is not None:
             self._register(handler)

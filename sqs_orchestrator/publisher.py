@@ -22,8 +22,8 @@ from typing import Any, Self, TypeVar, overload
 
 import anyio
 
-from .codecs import Codec, CodecError, JSONCodec, encode
-from .connection import Connection, check_is_text
+from .codecs import Codec, CodecError, codec_or_json, encode
+from .connection import Connection, check_connection, check_is_text
 from .core import wire
 from .core.addresses import DEFAULT_PREFIXES, Refused, check_reply_address
 from .core.attributes import check_count, to_attributes
@@ -34,6 +34,7 @@ from .core.checks import (
     check_group_id,
     check_seconds,
     check_size,
+    check_type,
     message_bytes,
 )
 from .core.names import queue_name_of
@@ -111,7 +112,7 @@ class Publisher:
         codec: Encodes and decodes bodies; JSON by default.
 
     Raises:
-        ValueError: If *default_timeout* is not positive.
+        ValueError: If *default_timeout* is not positive, or an argument is of a wrong type.
     """
 
     def __init__(
@@ -122,11 +123,14 @@ class Publisher:
         default_timeout: float = 30.0,
         codec: Codec | None = None,
     ) -> None:
+        check_connection(sqs)
+        if reply_queue is not None:
+            check_type("reply_queue", reply_queue, ReplyQueue, "a ReplyQueue")
         self._sqs = sqs
         self._default_timeout = _check_timeout("default_timeout", default_timeout)
-        self._codec: Codec = codec or JSONCodec()
+        self._codec = codec_or_json(codec)
         self._own_reply_queue = reply_queue is None
-        self._replies = reply_queue or ReplyQueue(sqs)
+        self._replies = ReplyQueue(sqs) if reply_queue is None else reply_queue
         self._host = Host("sqs_orchestrator publisher", self._closing)
         self._unfinished: set[anyio.CancelScope] = set()
         self._finished = asyncio.Event()

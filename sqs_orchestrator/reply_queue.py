@@ -23,10 +23,10 @@ from typing import Any, Self
 
 import anyio
 
-from .connection import Connection, attribute_text
+from .connection import Connection, check_connection, queue_attributes
 from .core import wire
 from .core.backoff import Backoff
-from .core.checks import check_seconds
+from .core.checks import check_flag, check_seconds, checked_tags
 from .core.limits import BATCH_ENTRIES, MIN_RETENTION, RETENTION, WAIT_TIME
 from .core.names import DEFAULT_PREFIX, check_prefix, new_reply_queue_name
 from .core.polling import Receivers
@@ -229,7 +229,9 @@ class ReplyQueue:
         attributes: Mapping[str, Any] | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> None:
+        check_connection(sqs)
         check_prefix(prefix)
+        check_flag("legacy", legacy)
         check_seconds("heartbeat_interval", heartbeat_interval)
         check_seconds("idle_retention", idle_retention)
         check_seconds("message_retention", message_retention)
@@ -262,8 +264,8 @@ class ReplyQueue:
         self._idle_retention = idle_retention
         self._message_retention = message_retention
         self._sweep_interval = sweep_interval
-        self._attributes = dict(attributes or {})
-        self._tags = dict(tags or {})
+        self._attributes = queue_attributes(attributes)
+        self._tags = checked_tags(tags)
         self._host = Host("sqs_orchestrator reply queue", self._closing)
         self._live: Live | None = None
         self._creation: Flights[Live] = Flights(self._host)
@@ -377,7 +379,7 @@ class ReplyQueue:
         attributes = {
             "MessageRetentionPeriod": str(round(self._message_retention)),
             "VisibilityTimeout": str(VISIBILITY_TIMEOUT),
-            **{key: attribute_text(value) for key, value in self._attributes.items()},
+            **self._attributes,
         }
 
         maybe = False

@@ -8,16 +8,15 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
+from .connection import Connection, check_connection
 from .core import ring, wire
+from .core.checks import check_flag
 from .core.names import check_prefix, queue_name_of
 from .errors import AccessDenied, QueueError, QueueNotFound
 from .retry import retrying
 from .sqs.port import SQS
-
-if TYPE_CHECKING:
-    from .connection import Connection
 
 logger = logging.getLogger(__name__)
 
@@ -214,12 +213,15 @@ async def sweep(sqs: Connection, prefix: str, *, dry_run: bool = False) -> list[
         The URLs of the queues that were deleted, or would have been.
 
     Raises:
-        ValueError: If *prefix* is empty or not one of a reply queue.
+        ValueError: If *prefix* is empty or not one of a reply queue, or an argument is of a
+            wrong type.
         AccessDenied: If `sqs:ListQueues`, `sqs:ListQueueTags`, `sqs:GetQueueAttributes` or
             `sqs:DeleteQueue` is not allowed. What was deleted before stays deleted.
         QueueError: If SQS cannot be reached.
     """
+    check_connection(sqs)
     check_prefix(prefix)
+    check_flag("dry_run", dry_run)
     return await sweep_port(sqs.port, prefix, dry_run=dry_run)
 
 

@@ -53,6 +53,10 @@ def to_attributes(
     Raises:
         InvalidMessage: SQS would refuse a name or a value, or the name is reserved.
     """
+    if not isinstance(values, Mapping):
+        raise InvalidMessage(
+            "attributes are a dict of names and values, not of type " + type(values).__name__
+        )
     attributes: dict[str, AttributeValue] = {}
     for name, value in values.items():
         fault = _name_fault(name) or reserved.get(name)

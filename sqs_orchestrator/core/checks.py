@@ -1,4 +1,4 @@
-"""What SQS takes of a message: its characters, size, ids and delay.
+"""What SQS takes of a message: its characters, size, ids and delay; and the types of settings.
 
 What SQS would refuse is refused here, with a reason, before anything is sent. `quoted` shows
 it, in errors and in the log. Attributes have rules of their own, in `attributes`.
@@ -146,3 +146,46 @@ def check_delay(delay: object) -> int:
     if not isinstance(delay, (int, float)) or not 0 <= delay <= DELAY:
         raise InvalidMessage(f"the delay is {quoted(delay)}: SQS takes 0 to {DELAY:.0f} seconds")
     return math.ceil(delay)
+
+
+# --------------------------------------------------------------------- settings
+
+
+def check_type(name: str, value: object, kind: type | tuple[type, ...], wanted: str) -> None:
+    """Check the type of a setting; *wanted* describes what it is.
+
+    Raises:
+        ValueError: It is of another type.
+    """
+    if not isinstance(value, kind):
+        shown = ascii(value)
+        shown = shown if len(shown) <= 80 else f"{shown[:80]}..."
+        raise ValueError(f"{name} is {wanted}, not {shown} of type {type(value).__name__}")
+
+
+def check_flag(name: str, value: object) -> None:
+    """Raises `ValueError` where *value* is no `bool`: any text, "no" included, is true."""
+    check_type(name, value, bool, "True or False")
+
+
+def check_text(name: str, value: object, example: str) -> None:
+    """Raises `ValueError` where *value* is no `str`, or an empty one."""
+    check_type(name, value, str, f"a str such as {example!r}")
+    if not value:
+        raise ValueError(f"{name} is empty: leave it out, or pass a str such as {example!r}")
+
+
+def checked_tags(tags: object) -> dict[str, str]:
+    """The tags of a queue; none where *tags* is `None`.
+
+    Raises:
+        ValueError: They are no mapping of text to text.
+    """
+    if tags is None:
+        return {}
+    check_type("tags", tags, Mapping, "a dict of names and values")
+    assert isinstance(tags, Mapping)
+    for name, value in tags.items():
+        check_type("the name of a tag", name, str, "a str")
+        check_type(f"the tag {name!r}", value, str, "a str")
+    return dict(tags)

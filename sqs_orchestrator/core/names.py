@@ -39,14 +39,14 @@ def is_own_form(prefix: str, name: str) -> bool:
     return name.startswith(prefix) and _RANDOM.fullmatch(name, len(prefix)) is not None
 
 
-def check_prefix(prefix: str) -> None:
+def check_prefix(prefix: object) -> None:
     """Check the prefix of reply queues.
 
     Raises:
         ValueError: SQS would refuse the names that it makes.
     """
     most = QUEUE_NAME_CHARACTERS - _RANDOM_DIGITS
-    if not 0 < len(prefix) <= most:
+    if not isinstance(prefix, str) or not 0 < len(prefix) <= most:
         raise ValueError(f"a prefix has 1 to {most} characters, not {quoted(prefix)}")
     if not _QUEUE_NAME.fullmatch(prefix):
         raise ValueError(

@@ -8,6 +8,10 @@ from typing import Any, Final
 
 import botocore.exceptions as boto
 from aiobotocore.config import AioConfig
+from aiobotocore.session import AioSession
+from botocore.config import Config
+
+from ..core.checks import check_type
 
 __all__ = ["make_config", "read_timeout_of"]
 
@@ -19,8 +23,24 @@ that, hardly ever does a request meet a connection that AWS is just closing."""
 _AIOBOTOCORE_KEEPALIVE: Final = 12
 
 
-def make_config(user_config: Any = None) -> AioConfig:
+def check_config(config: object) -> None:
+    """Raise `ValueError` where *config* is neither an `AioConfig` nor `None`."""
+    # botocore's own will do: it says less, and means the same.
+    if config is not None:
+        check_type("config", config, Config, "an aiobotocore.config.AioConfig")
+
+
+def check_session(session: object) -> None:
+    """Raise `ValueError` where *session* is neither a session of aiobotocore nor `None`."""
+    if session is not None:
+        wanted = "what aiobotocore.session.get_session() gives"
+        check_type("session", session, AioSession, wanted)
+
+
+def make_config(user_config: Any = None, user_agent: str | None = None) -> AioConfig:
     """The configuration of the library's own clients; what *user_config* sets wins.
+
+    *user_agent* is theirs where *user_config* names none and no application.
 
     Retries are off, since the library retries by itself, with a deadline and with knowledge
     of what may be repeated; so is parameter validation, since it checks messages before.
@@ -50,6 +70,8 @@ def make_config(user_config: Any = None) -> AioConfig:
             if value is not None:
                 aio[name] = value
         options.update(provided)
+    if user_agent is not None and not options.get("user_agent_appid"):
+        options.setdefault("user_agent", user_agent)
     return AioConfig(connector_args=connector, **aio, **options)
 
 

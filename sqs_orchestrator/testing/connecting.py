@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from ..connection import Connection
+from ..core.checks import check_type
 from ..sqs.port import SQS
 from .memory import MemoryServer, MemorySQS
 
@@ -20,7 +21,9 @@ def connect(server: MemoryServer | None = None, *, port: SQS | None = None) -> C
         port: What to go through instead: a `MemorySQS` with faults of its own, or any other
             port.
     """
-    through = port or MemorySQS(server or MemoryServer())
+    if server is not None:
+        check_type("server", server, MemoryServer, "a MemoryServer")
+    through = MemorySQS(server) if port is None else port
 
     @asynccontextmanager
     async def opener() -> AsyncIterator[SQS]:

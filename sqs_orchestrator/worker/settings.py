@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from ..core.checks import check_seconds
+from ..core.checks import check_flag, check_seconds
 from ..core.limits import VISIBILITY_TIMEOUT, WAIT_TIME
 
 
@@ -49,6 +49,7 @@ def checked_settings(
     }
     for name, value in durations.items():
         check_seconds(name, value)
+    check_flag("expose_errors", expose_errors)
     if not _is_count(concurrency):
         raise ValueError(f"concurrency must be a whole number from 1 on, not {concurrency!r}")
     if not 1 <= visibility_timeout <= VISIBILITY_TIMEOUT:
@@ -87,7 +88,7 @@ def checked_settings(
 def _checked_prefixes(prefixes: Sequence[str] | None) -> tuple[str, ...] | None:
     if prefixes is None:
         return None
-    if isinstance(prefixes, (str, bytes)) or not all(map(_is_prefix, prefixes)):
+    if not _is_several(prefixes) or not all(map(_is_prefix, prefixes)):
         raise ValueError(
             "reply_queue_prefixes is a tuple of prefixes, none of them empty, or None to answer"
             f" at queues of any name, not {prefixes!r}"
@@ -96,7 +97,7 @@ def _checked_prefixes(prefixes: Sequence[str] | None) -> tuple[str, ...] | None:
 
 
 def _checked_accounts(accounts: Collection[str]) -> frozenset[str]:
-    if isinstance(accounts, str) or not all(map(_is_account, accounts)):
+    if not _is_several(accounts) or not all(map(_is_account, accounts)):
         raise ValueError(
             "reply_accounts is a tuple of AWS account ids, such as ('123456789012',), not"
             f" {accounts!r}"
@@ -105,7 +106,13 @@ def _checked_accounts(accounts: Collection[str]) -> frozenset[str]:
 
 
 def _is_count(value: object) -> bool:
-    return isinstance(value, (int, float)) and value >= 1 and float(value).is_integer()
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return value >= 1 and float(value).is_integer()
+
+
+def _is_several(values: object) -> bool:
+    return isinstance(values, Collection) and not isinstance(values, (str, bytes))
 
 
 def _is_prefix(prefix: object) -> bool:

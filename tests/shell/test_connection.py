@@ -6,9 +6,12 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
 
+import botocore.session
 import pytest
 import pytest_asyncio
+from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
 
 import sqs_orchestrator
@@ -34,6 +37,47 @@ UNREACHABLE = QueueError("unreachable", code="EndpointConnectionError", transien
 def test_session_and_profile_together_are_refused() -> None:
     with pytest.raises(ValueError, match="session or profile_name"):
         sqs_orchestrator.connect(session=get_session(), profile_name="x")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("config", 5),
+        ("config", {"read_timeout": 5}),
+        ("session", 5),
+        ("session", botocore.session.get_session()),
+        ("endpoint_url", ""),
+        ("endpoint_url", 5),
+        ("endpoint_url", "localhost:5566"),
+        ("endpoint_url", "ftp://host"),
+        ("region_name", ""),
+        ("region_name", 5),
+        ("profile_name", ""),
+        ("aws_access_key_id", ""),
+        ("aws_secret_access_key", b"secret"),
+        ("aws_session_token", b"secret"),
+    ],
+)
+def test_wrong_argument_of_connect_is_refused_by_its_name(name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"^{name} is ") as caught:
+        sqs_orchestrator.connect(**{name: value})
+    assert "secret" not in str(caught.value).removeprefix(name)
+
+
+def test_arguments_of_connect_that_boto_takes_are_taken() -> None:
+    sqs_orchestrator.connect(
+        endpoint_url="https://vpce-1.sqs.eu-west-1.vpce.amazonaws.com/",
+        aws_access_key_id="any",
+        aws_secret_access_key="any",
+        aws_session_token="",
+        config=AioConfig(read_timeout=70),
+        session=get_session(),
+    )
+
+
+def test_what_tests_connect_to_is_a_server_in_memory() -> None:
+    with pytest.raises(ValueError, match="server is a MemoryServer, not 'http"):
+        connect("http://127.0.0.1")  # type: ignore[arg-type]
 
 
 async def test_connection_that_is_not_open_says_so(server: MemoryServer) -> None:
@@ -414,6 +458,31 @@ async def test_contradictory_settings_of_a_queue_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=match):
         await connection.create_queue(name, **settings)  # type: ignore[arg-type]
+    assert server.queues == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("fifo", "no"),
+        ("max_receive_count", "5"),
+        ("max_receive_count", True),
+        ("max_receive_count", 2.5),
+        ("attributes", "x"),
+        ("attributes", {"VisibilityTimeout": None}),
+        ("attributes", {5: "x"}),
+        ("tags", "x"),
+        ("tags", {"team": 5}),
+        ("dead_letter_queue", ""),
+        ("dead_letter_queue", 5),
+    ],
+)
+async def test_setting_of_a_queue_of_a_wrong_type_is_refused(
+    connection: Connection, server: MemoryServer, name: str, value: Any
+) -> None:
+    match = {"tags": "tag", "dead_letter_queue": "is no queue name", "attributes": "attribute"}
+    with pytest.raises(ValueError, match=match.get(name, name)):
+        await connection.create_queue("orders", **{name: value})
     assert server.queues == []
 
 

@@ -17,6 +17,7 @@ import pytest_asyncio
 from sqs_orchestrator import (
     AccessDenied,
     InvalidMessage,
+    JSONCodec,
     MessageTooLarge,
     Publisher,
     QueueError,
@@ -140,6 +141,8 @@ async def test_send_to_a_url_looks_nothing_up(server: MemoryServer) -> None:
         (InvalidMessage, "a", {"attributes": {"b": ""}}, "empty"),
         (InvalidMessage, "a", {"attributes": {"ResponseQueueUrl": "b"}}, "library's own"),
         (InvalidMessage, "a", {"attributes": {str(n): "b" for n in range(11)}}, "takes 10"),
+        (InvalidMessage, "a", {"attributes": "b"}, "attributes are a dict .* not of type str"),
+        (InvalidMessage, "a", {"attributes": [("b", "c")]}, "attributes are a dict"),
         (InvalidMessage, "a", {"message_type": ""}, "empty"),
         (InvalidMessage, "a", {"message_type": "\0"}, "U\\+0000"),
         (InvalidMessage, "a", {"group_id": "g" * 129}, "128"),
@@ -542,6 +545,20 @@ async def test_request_without_time_is_not_sent(bench: Bench, timeout: float) ->
     assert not caught.value.confirmed
     await asyncio.sleep(1)
     assert not bench.server.calls
+
+
+@pytest.mark.parametrize(
+    ("settings", "match"),
+    [
+        ({"sqs": 5}, "sqs is the Connection that .* gives, not 5 of type int"),
+        ({"codec": 0}, "codec is an object with .* not 0"),
+        ({"codec": JSONCodec}, "codec is an object with .* not <class"),
+        ({"reply_queue": ""}, "reply_queue is a ReplyQueue, not '' of type str"),
+    ],
+)
+def test_settings_of_a_wrong_type_are_refused(settings: dict[str, Any], match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        Publisher(**{"sqs": connect(), **settings})
 
 
 async def test_timeout_that_is_no_number_is_refused(bench: Bench) -> None:

@@ -76,11 +76,21 @@ async def asked(bench: Bench, count: int = 1, **settings: Any) -> list[asyncio.T
         ({"message_retention": 1_209_601}, "message_retention"),
         ({"sweep_interval": 0}, "sweep_interval"),
         ({"sweep_interval": math.inf}, "sweep_interval"),
+        ({"prefix": 5}, "prefix"),
+        ({"legacy": "no"}, "legacy is True or False"),
+        ({"attributes": "x"}, "attributes is a dict"),
+        ({"attributes": {"KmsMasterKeyId": None}}, "KmsMasterKeyId"),
+        ({"tags": {"team": 5}}, "team"),
     ],
 )
 def test_contradictory_settings_are_refused(settings: dict[str, Any], match: str) -> None:
     with pytest.raises(ValueError, match=match):
         ReplyQueue(connect(), **settings)
+
+
+def test_reply_queue_is_made_over_a_connection() -> None:
+    with pytest.raises(ValueError, match="sqs is the Connection that"):
+        ReplyQueue("x")  # type: ignore[arg-type]
 
 
 def test_read_timeout_too_short_for_any_poll_is_refused() -> None:

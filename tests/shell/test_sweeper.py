@@ -407,6 +407,17 @@ async def test_dry_run_deletes_nothing(server: MemoryServer) -> None:
     assert "DeleteQueue" not in server.calls
 
 
+async def test_sweep_takes_no_text_for_a_dry_run_nor_for_a_connection(
+    server: MemoryServer,
+) -> None:
+    async with connect(server) as connection:
+        with pytest.raises(ValueError, match="dry_run is True or False"):
+            await sweep(connection, PREFIX, dry_run="no")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="sqs is the Connection"):
+        await sweep("x", PREFIX)  # type: ignore[arg-type]
+    assert not server.calls
+
+
 @pytest.mark.parametrize("prefix", ["", "*", "x" * 80])
 async def test_sweep_refuses_what_is_no_prefix(server: MemoryServer, prefix: str) -> None:
     async with connect(server) as connection:

@@ -12,8 +12,12 @@ from sqs_orchestrator.core.checks import (
     check_body,
     check_deduplication_id,
     check_delay,
+    check_flag,
     check_group_id,
     check_size,
+    check_text,
+    check_type,
+    checked_tags,
     message_bytes,
 )
 from sqs_orchestrator.core.wire import RESERVED
@@ -100,3 +104,33 @@ def test_delay_is_rounded_up_to_whole_seconds(delay: float, seconds: int) -> Non
 def test_delay_that_sqs_refuses_is_invalid(delay: Any) -> None:
     with pytest.raises(InvalidMessage):
         check_delay(delay)
+
+
+@pytest.mark.parametrize("value", ["no", 0, None])
+def test_flag_that_is_no_bool_is_refused(value: Any) -> None:
+    with pytest.raises(ValueError, match=f"legacy is True or False, not {value!r} of type"):
+        check_flag("legacy", value)
+    check_flag("legacy", False)
+
+
+@pytest.mark.parametrize("value", ["", 5, b"x"])
+def test_text_that_is_none_is_refused_with_an_example(value: Any) -> None:
+    with pytest.raises(ValueError, match=r"region_name is .* such as 'eu-west-1'"):
+        check_text("region_name", value, "eu-west-1")
+    check_text("region_name", "x", "eu-west-1")
+
+
+def test_setting_of_a_wrong_type_is_shown_cut_short() -> None:
+    with pytest.raises(ValueError, match=r"^x is a dict, not '\\xe9y{75}\.\.\. of type str$"):
+        check_type("x", "é" + "y" * 100, dict, "a dict")
+
+
+@pytest.mark.parametrize("tags", ["x", ["a"], {"a": 1}, {1: "a"}, {"a": None}, 0])
+def test_tags_that_are_no_text_are_refused(tags: Any) -> None:
+    with pytest.raises(ValueError, match="tag"):
+        checked_tags(tags)
+
+
+def test_tags_may_be_left_out() -> None:
+    assert checked_tags(None) == {}
+    assert checked_tags({"team": "a"}) == {"team": "a"}

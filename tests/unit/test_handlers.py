@@ -468,7 +468,7 @@ def test_retry_carries_its_delay() -> None:
     assert pickle.loads(pickle.dumps(Retry(delay=7))).delay == 7
 
 
-@pytest.mark.parametrize("delay", [-1, math.nan, math.inf])
-def test_retry_refuses_a_delay_that_is_none(delay: float) -> None:
+@pytest.mark.parametrize("delay", [-1, math.nan, math.inf, "5", None])
+def test_retry_refuses_a_delay_that_is_none(delay: Any) -> None:
     with pytest.raises(ValueError, match="delay"):
         Retry(delay)

@@ -159,6 +159,22 @@ def test_body_that_is_not_json_is_a_value_error(kind: Any, body: str) -> None:
         kind(body).json()
 
 
+@pytest.mark.parametrize("kind", [Message, Reply])
+@pytest.mark.parametrize("body", [{"id": 1}, b"x", None])
+def test_body_that_is_no_text_is_refused(kind: Any, body: Any) -> None:
+    with pytest.raises(ValueError, match=r"body is a str, as json.dumps\(\) makes one, not"):
+        kind(body)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("attributes", "x"), ("reply_to", "https://x"), ("sent_at", 5), ("time_remaining", "x")],
+)
+def test_message_of_wrong_types_is_refused(name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"{name} is a|{name} is what ReplyTo.parse"):
+        Message("x", **{name: value})
+
+
 @pytest.mark.parametrize("value", [Message("x"), Reply("x")], ids=["Message", "Reply"])
 @pytest.mark.parametrize("name", ["body", "_received", "colour"])
 def test_value_is_frozen(value: Any, name: str) -> None:

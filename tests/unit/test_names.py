@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from sqs_orchestrator.core import limits
@@ -44,8 +46,8 @@ def test_prefix_that_makes_queue_names_is_taken(prefix: str) -> None:
     assert len(new_reply_queue_name(prefix)) <= limits.QUEUE_NAME_CHARACTERS
 
 
-@pytest.mark.parametrize("prefix", ["", "a" * 49, "a b", "a.", "é", "a/", "a\n"])
-def test_prefix_that_makes_no_queue_names_is_refused(prefix: str) -> None:
+@pytest.mark.parametrize("prefix", ["", "a" * 49, "a b", "a.", "é", "a/", "a\n", 5, None])
+def test_prefix_that_makes_no_queue_names_is_refused(prefix: Any) -> None:
     with pytest.raises(ValueError, match="prefix"):
         check_prefix(prefix)
 

@@ -49,6 +49,12 @@ GOOD: dict[str, Any] = {
         ("reply_accounts", "123456789012"),
         ("reply_accounts", (123456789012,)),
         ("reply_accounts", ("arn:aws:iam::1",)),
+        ("concurrency", True),
+        ("concurrency", "5"),
+        ("reply_queue_prefixes", 5),
+        ("reply_queue_prefixes", (5,)),
+        ("reply_accounts", None),
+        ("expose_errors", "no"),
     ],
 )
 def test_wrong_setting_is_refused_by_its_name(name: str, value: Any) -> None:
@@ -114,6 +120,13 @@ def test_handler_that_is_none_is_refused(sqs: Connection) -> None:
 
     with pytest.raises(ValueError, match="coroutine function"):
         Poller(sqs, "orders", plain)
+
+
+def test_poller_is_made_over_a_connection_with_a_codec(sqs: Connection) -> None:
+    with pytest.raises(ValueError, match=r"sqs is the Connection that connect\(\) gives, not 5"):
+        Poller(5, "orders", handle)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="codec is an object with"):
+        Poller(sqs, "orders", handle, codec=5)  # type: ignore[arg-type]
 
 
 def test_async_generator_is_refused_until_streams_exist(sqs: Connection) -> None:
