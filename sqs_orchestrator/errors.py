@@ -145,6 +145,10 @@ class RemoteError(RequestError):
         self.type = type
         self.details = details
 
+    def __repr__(self) -> str:
+        # The message alone would be empty as often as not.
+        return f"{type(self).__name__}({str(self)!r})"
+
     def __str__(self) -> str:
         kind = f" ({self.type})" if self.type else ""
         return f"{self.code}{kind}: {self.message}" if self.message else f"{self.code}{kind}"
