@@ -29,6 +29,9 @@ __all__ = ["Codec", "CodecError", "JSONCodec", "encode"]
 class CodecError(ValueError):
     """A body is not what its reader asked for."""
 
+    source: object = None
+    """The message that was asked for its body as JSON, where that was how."""
+
 
 class _Unreadable(CodecError):
     """No body can be read as the type asked for."""
@@ -75,7 +78,13 @@ def encode(codec: Codec, value: Any) -> tuple[str, str | None]:
     """The body for *value* and its media type: a `str` travels as it is, by any codec."""
     if isinstance(value, str):
         return str.__str__(value), None
-    return codec.encode(value)
+    encoded = codec.encode(value)
+    if not isinstance(encoded, tuple) or len(encoded) != 2 or not isinstance(encoded[0], str):
+        raise TypeError(
+            f"the codec {codec!r} must encode to a pair: the body, a str, and its media type or"
+            f" None. It made something of type {type(encoded).__name__}"
+        )
+    return encoded
 
 
 class JSONCodec:

@@ -56,12 +56,15 @@ class _Frozen:
         """The body, read as JSON; decoded anew by each call.
 
         Raises:
-            ValueError: It is not JSON.
+            ValueError: It is not JSON. Where a handler lets that pass, its message is rejected
+                as one with a `bad_body`.
         """
         try:
             return json.loads(self._received.body)
         except (ValueError, RecursionError) as error:
-            raise CodecError(f"the body is not JSON: {error}") from error
+            fault = CodecError(f"the body is not JSON: {error}")
+            fault.source = self
+            raise fault from error
 
     def _facts(self) -> dict[str, Any]:
         """The arguments that make an equal value."""

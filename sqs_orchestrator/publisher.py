@@ -349,7 +349,8 @@ class Publisher:
             RemoteError: If the handler failed.
             ReplyQueueLost: If the reply queue vanished: try again.
             ReplyQueueClosed: If the publisher was closed meanwhile.
-            RequestError: If the reply is not of the type that *returns* names.
+            RequestError: If the reply is not of the type that *returns* names, or the codec
+                failed on it, which is then the error's `__cause__`.
             InvalidMessage: If SQS would refuse the message: characters, attributes, counts.
             MessageTooLarge: If it is larger than 1 MiB, attributes included.
             SendError: If SQS refused it.
@@ -440,6 +441,13 @@ class Publisher:
         except CodecError as error:
             raise RequestError(
                 f"the reply from {queue!r} is no {type_!r}: {error}",
+                queue=queue,
+                correlation_id=correlation_id,
+            ) from error
+        except Exception as error:  # the codec is the user's own, and so are its errors
+            raise RequestError(
+                f"the reply from {queue!r} could not be decoded as {type_!r}:"
+                f" {type(error).__name__}: {error}",
                 queue=queue,
                 correlation_id=correlation_id,
             ) from error

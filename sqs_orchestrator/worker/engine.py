@@ -535,6 +535,11 @@ async def _called(handler: Handler, message: Message, codec: Codec) -> Any:
         raise BadBody(str(error)) from error
     try:
         return await awaitable
+    except CodecError as error:
+        # What `message.json()` says of this very message is no failure of the handler's.
+        if error.source is message:
+            raise BadBody(str(error)) from error
+        raise
     except SystemExit as error:
         # From a task it would end the event loop, and with it every other handler.
         raise Exited from error

@@ -13,7 +13,16 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from sqs_orchestrator import NO_REPLY, JSONCodec, Message, Poller, QueueError, Reject, Retry
+from sqs_orchestrator import (
+    NO_REPLY,
+    JSONCodec,
+    Message,
+    Poller,
+    QueueError,
+    Reject,
+    Reply,
+    Retry,
+)
 from sqs_orchestrator.errors import AccessDenied, QueueNotFound, Throttled
 from sqs_orchestrator.sqs.port import Failure, SendEntry
 from sqs_orchestrator.testing import MemoryServer
@@ -493,6 +502,46 @@ async def test_undecodable_body_is_error_reply(
     assert bench.replies[0]["message"] == ""
     assert poller.statistics().rejected == 1
     assert all("\n" not in record.getMessage() for record in caplog.records)
+
+
+async def test_body_that_is_not_the_json_a_handler_asks_for_is_error_reply(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def handle(message: Message) -> Any:
+        return message.json()
+
+    await bench.ask("no json")
+    async with Poller(bench.sqs, "orders", handle, expose_errors=True) as poller:
+        await until(lambda: bench.empty)
+    assert bench.replies[0]["code"] == "bad_body"
+    assert "the body is not JSON" in bench.replies[0]["message"]
+    assert (poller.statistics().rejected, poller.statistics().failed) == (1, 0)
+    assert "Traceback" not in caplog.text
+
+
+async def test_one_way_body_that_is_not_the_json_a_handler_asks_for_is_buried(
+    with_dead_letters: Bench,
+) -> None:
+    async def handle(message: Message) -> Any:
+        return message.json()
+
+    bench = with_dead_letters
+    await bench.send("no json")
+    async with Poller(bench.sqs, "orders", handle) as poller:
+        await until(lambda: bench.empty)
+    assert poller.statistics().dead_lettered == 1
+    assert [message.body for message in bench.at("orders_dlq")] == ["no json"]
+
+
+async def test_other_body_that_is_not_json_is_the_handlers_failure(bench: Bench) -> None:
+    async def handle(message: Message) -> Any:
+        return Message("no json").json() if message.body == "1" else Reply("no json").json()
+
+    await bench.ask("1", "2")
+    async with Poller(bench.sqs, "orders", handle) as poller:
+        await until(lambda: bench.empty)
+    assert [reply["code"] for reply in bench.replies] == ["handler_error"] * 2
+    assert poller.statistics().failed == 2
 
 
 async def test_body_that_users_codec_fails_to_decode_is_error_reply(

@@ -477,6 +477,43 @@ async def test_request_returns_the_type_that_it_was_asked_for(bench: Bench) -> N
         assert caught.value.correlation_id
 
 
+async def test_reply_that_users_codec_fails_to_decode_is_a_request_error(
+    server: MemoryServer,
+) -> None:
+    class Codec(JSONCodec):
+        def decode(self, body: str, type: Any, content_type: str | None = None) -> Any:  # noqa: A002
+            raise LookupError("no such schema")
+
+    async with publishing(server, codec=Codec()) as bench, working(server):
+        match = "could not be decoded .* LookupError: no such schema"
+        with pytest.raises(RequestError, match=match) as caught:
+            await bench.publisher.request("orders", {"id": 1}, returns=Order)
+        assert isinstance(caught.value.__cause__, LookupError)
+        assert (caught.value.queue, bool(caught.value.correlation_id)) == ("orders", True)
+        assert bench.publisher.statistics().failures == 1
+
+
+async def test_reply_is_decoded_as_no_type_at_all(bench: Bench) -> None:
+    async with working(bench.server):
+        with pytest.raises(RequestError, match="could not be decoded"):
+            await bench.publisher.request("orders", {"id": 1}, returns=[int])  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("encoded", ["body", ("body",), (b"body", None), None])
+async def test_codec_that_makes_no_pair_is_told_so_before_any_call(
+    server: MemoryServer, encoded: Any
+) -> None:
+    class Codec(JSONCodec):
+        def encode(self, value: Any) -> Any:
+            return encoded
+
+    async with publishing(server, codec=Codec()) as bench:
+        for method in (bench.publisher.send, bench.publisher.request):
+            with pytest.raises(TypeError, match="must encode to a pair"):
+                await method("orders", {"id": 1})
+        assert not server.calls
+
+
 async def test_remote_error_tells_what_the_handler_said(bench: Bench) -> None:
     def reject(request: Received, reply_to: wire.ReplyTo) -> list[SendEntry]:
         body = wire.error_body("out_of_stock", "Reject", "none left", {"id": 1})
