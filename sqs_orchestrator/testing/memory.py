@@ -97,8 +97,8 @@ class MemoryServer:
     # ------------------------------------------------------------- for the tests
 
     def now(self) -> float:
-        """Epoch seconds by this server's clock."""
-        return self.epoch + _now()
+        """Epoch seconds by this server's clock; outside of a loop, when it was last called."""
+        return self.epoch + self._now_or_last()
 
     @property
     def queues(self) -> list[str]:
@@ -107,11 +107,15 @@ class MemoryServer:
 
     def queue(self, name_or_url: str) -> Queue:
         """A queue's inside. `KeyError` where there is none."""
-        return self._queues[self._key(name_or_url)]
+        queue = self._queues.get(self._key(name_or_url))
+        if queue is None:
+            raise KeyError(f"no queue {name_or_url!r}; there are {self.queues}")
+        return queue
 
     def messages(self, name_or_url: str) -> list[StoredMessage]:
-        """All that is in a queue, in the order of sending, hidden messages included."""
-        return list(self.queue(name_or_url).messages(_now()))
+        """All that is in a queue, in the order of sending, hidden messages included. May be
+        asked outside of a loop too: when the loop has ended, no more time passes."""
+        return list(self.queue(name_or_url).messages(self._now_or_last()))
 
     def duplicate(self, name_or_url: str, times: int = 1) -> None:
         """Hand the next *times* messages of a standard queue out twice."""
@@ -236,6 +240,12 @@ class MemoryServer:
         # As with SQS, a URL's host does not count: calls go to the client's endpoint.
         parts = name_or_url.rstrip("/").split("/")
         return account or (parts[-2] if len(parts) > 1 else self.account), parts[-1]
+
+    def _now_or_last(self) -> float:
+        try:
+            return _now()
+        except RuntimeError:
+            return self.log[-1].time if self.log else 0.0
 
     def _by_arn(self, arn: str) -> Queue | None:
         account, name = arn.split(":")[-2:] if arn.count(":") >= 5 else ("", "")

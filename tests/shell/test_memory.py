@@ -13,7 +13,7 @@ import pytest
 
 from sqs_orchestrator.errors import AccessDenied, QueueError, QueueNotFound, Throttled
 from sqs_orchestrator.sqs.port import Failure, Received, SendEntry
-from sqs_orchestrator.testing import MemoryServer, MemorySQS
+from sqs_orchestrator.testing import MemoryServer, MemorySQS, VirtualTimeLoop
 
 
 @pytest.fixture
@@ -409,6 +409,26 @@ async def test_server_counts_and_logs_the_calls(server: MemoryServer) -> None:
         2,
         3,
     )
+
+
+def test_server_may_be_looked_at_when_its_loop_has_ended() -> None:
+    server = MemoryServer()
+
+    async def main() -> float:
+        sqs = MemorySQS(server)
+        url = await make(sqs, MessageRetentionPeriod="60")
+        await send(sqs, url, "old")
+        await asyncio.sleep(100)
+        await send(sqs, url, "young")
+        return server.now()
+
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        ended = runner.run(main())
+    assert [message.body for message in server.messages("orders")] == ["young"]
+    assert server.now() == ended
+    assert MemoryServer(epoch=7).now() == 7
+    with pytest.raises(KeyError, match="no queue 'order'; there are \\['orders'\\]"):
+        server.messages("order")
 
 
 async def test_latency_is_what_a_call_takes() -> None:
