@@ -49,7 +49,9 @@ class Poller:
             cancelled, as if it had failed. At most 12 h together with *visibility_timeout*
             (ChangeMessageVisibility in the SQS API Reference).
         wait_time: Seconds of a long poll, at most 20 (ReceiveMessage). Stopping an idle
-            poller takes that long, since a poll in flight is awaited.
+            poller takes that long, since a poll in flight is awaited. With 0, polls do not
+            wait for messages, and one that brought none is followed by a pause of 0.5 s: a
+            message may lie for so long, and an idle poller makes two calls a second.
         drain_timeout: Seconds for stopping, the last two of them kept for replies and
             deletes. Where it is shorter than *wait_time* and two seconds, a poll in flight
             may be dropped, and what it brings comes back after *visibility_timeout*.
