@@ -369,8 +369,7 @@ class Connection:
                 # Somebody else was faster, or a retried call met its own queue.
                 url = await self.patiently(lambda: self.port.get_queue_url(name))
             else:
-                self._urls[name] = url
-                return url
+                return self._made(name, url)
         if wanted:
             found = await self.patiently(
                 lambda: self.port.get_queue_attributes(url, sorted(wanted))
@@ -381,7 +380,11 @@ class Connection:
                     f"{key} is {found.get(key)!r}, not {wanted[key]!r}" for key in differing
                 )
                 raise _differs(name, facts)
+        return self._made(name, url)
+
+    def _made(self, name: str, url: str) -> str:
         self._urls[name] = url
+        self.at_home(url)
         return url
 
     async def patiently(self, call: Callable[[], Awaitable[T]], *, about: str = "") -> T:

@@ -461,7 +461,10 @@ class Publisher:
         not left yet.
 
         The address is checked as a poller checks it: it must name a reply queue in the
-        connection's own account and region.
+        connection's own account and region. A requester in another account is answered by a
+        worker alone, with `Poller(reply_accounts=…)`. Which account is the connection's own,
+        the URL of any queue tells that it has made or found by name; where there is none yet,
+        SQS is asked for that of the reply queue.
 
         Args:
             reply_to: Where to, from `Message.reply_to` or `str` of it.
@@ -472,7 +475,8 @@ class Publisher:
                 refuse the message.
             MessageTooLarge: If it is larger than 1 MiB, attributes included.
             QueueNotFound: If the requester's queue is gone.
-            AccessDenied: If `sqs:SendMessage` is not allowed there.
+            AccessDenied: If `sqs:SendMessage`, or `sqs:GetQueueUrl` where it is needed, is not
+                allowed there.
             QueueError: If SQS cannot be reached, or fails for `default_timeout`.
         """
         self._check_open()

@@ -986,6 +986,18 @@ async def test_late_reply_to_a_queue_that_is_gone_says_so(bench: Bench) -> None:
         await bench.publisher.reply(an_address(bench), "a")
 
 
+async def test_late_reply_asks_for_no_url_where_a_queue_was_made_before(
+    server: MemoryServer,
+) -> None:
+    async with connect(server) as sqs, Publisher(sqs) as publisher:
+        await sqs.create_queue("approvals")
+        name = "sqs_orchestrator_reply_" + "0" * 32
+        server.create(server.account, name, {}, {})
+        server.calls.clear()
+        await publisher.reply(f"{server.url(name)}#id", "a")
+        assert server.calls == {"SendMessageBatch": 1}
+
+
 async def test_late_replies_that_fail_have_errors_of_their_own(bench: Bench) -> None:
     bench.faults.fail("SendMessageBatch", AccessDenied)
     address = an_address(bench)
