@@ -78,13 +78,14 @@ def encode(codec: Codec, value: Any) -> tuple[str, str | None]:
     """The body for *value* and its media type: a `str` travels as it is, by any codec."""
     if isinstance(value, str):
         return str.__str__(value), None
-    encoded = codec.encode(value)
+    encoded: Any = codec.encode(value)
     if not isinstance(encoded, tuple) or len(encoded) != 2 or not isinstance(encoded[0], str):
         raise TypeError(
             f"the codec {codec!r} must encode to a pair: the body, a str, and its media type or"
             f" None. It made something of type {type(encoded).__name__}"
         )
-    return encoded
+    body, content_type = encoded
+    return body, content_type
 
 
 class JSONCodec:
