@@ -13,6 +13,7 @@ distribution. With Nox at hand, `nox -s SESSION` is the same.
 # Up to `import nox`, old Pythons have to understand this too, to say what is wrong.
 
 import importlib.util
+import logging
 import shutil
 import subprocess
 import sys
@@ -95,6 +96,8 @@ PYTHONS = nox.project.python_versions(PYPROJECT)
 
 nox.needs_version = ">=2025.5"
 nox.options.default_venv_backend = "uv|virtualenv"
+# It may be missing, and Nox says so as if it may not.
+logging.getLogger("nox").addFilter(lambda record: record.getMessage() != "uv binary not found.")
 # Kept from run to run. What they need is installed each time all the same, so a changed
 # pyproject.toml is noticed.
 nox.options.reuse_existing_virtualenvs = True
