@@ -209,6 +209,12 @@ class Faults:
     def _add(self, fault: _Fault) -> None:
         if fault.operation != "*" and fault.operation not in OPERATIONS:
             raise ValueError(f"no operation {fault.operation!r}; there are {', '.join(OPERATIONS)}")
+        error = fault.error
+        if error is not None and not isinstance(error, QueueError) and error not in _TYPICAL:
+            classes = ", ".join(kind.__name__ for kind in _TYPICAL)
+            raise ValueError(
+                f"error is a QueueError, or one of {classes} as classes: not {error!r}"
+            )
         self._faults.append(fault)
 
 

@@ -8,10 +8,17 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+from typing import Any
 
 import pytest
 
-from sqs_orchestrator.errors import AccessDenied, QueueError, QueueNotFound, Throttled
+from sqs_orchestrator.errors import (
+    AccessDenied,
+    QueueError,
+    QueueNotFound,
+    SendError,
+    Throttled,
+)
 from sqs_orchestrator.sqs.port import Failure, Received, SendEntry
 from sqs_orchestrator.testing import MemoryServer, MemorySQS, VirtualTimeLoop
 
@@ -332,6 +339,12 @@ async def test_refused_deletes_leave_the_messages(sqs: MemorySQS) -> None:
 def test_fault_of_no_operation_is_a_mistake() -> None:
     with pytest.raises(ValueError, match="SendMessageBatch"):
         MemorySQS().fail("SendMessage")
+
+
+@pytest.mark.parametrize("error", ["AccessDenied", ValueError, ValueError("x"), SendError])
+def test_fault_that_the_port_never_raises_is_a_mistake(error: Any) -> None:
+    with pytest.raises(ValueError, match="error is a QueueError, or one of QueueNotFound"):
+        MemorySQS().fail("SendMessageBatch", error)
 
 
 async def test_duplicate_is_handed_out_twice(sqs: MemorySQS) -> None:

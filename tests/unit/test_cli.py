@@ -18,6 +18,13 @@ def test_demo_takes_its_size_from_the_command_line(monkeypatch: pytest.MonkeyPat
     assert seen == [{"requests": 180, "concurrency": 50}, {"requests": 3, "concurrency": 2}]
 
 
+@pytest.mark.parametrize("number", ["0", "-1", "x", "1.5"])
+def test_main_says_what_number_it_takes(number: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["demo", f"--requests={number}"])
+    assert f"--requests: {number!r} is no whole number from 1 on" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("arguments", [[], ["dance"], ["demo", "--requests", "0"]])
 def test_main_refuses_a_wrong_command_line(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
