@@ -66,6 +66,11 @@ TASKIQ: Final = "taskiq-aio-sqs"
 
 _SCALED: Final = ["processes"]
 
+SCALED: Final = {1: OURS, 2: "ours, 2 + 2 processes", 4: "ours, 4 + 4 processes"}
+"""Ours by the number of processes on each side."""
+
+MORE_WORKERS: Final = "ours, 1 requester, 2 workers"
+
 CONTENDERS: Final = [
     Contender(OURS, "ours", pace=3),
     Contender(OURS_UVLOOP, "ours", loop="uvloop", pace=3),
@@ -83,12 +88,11 @@ CONTENDERS: Final = [
         drains=False,
         pace=0.3,
     ),
-    Contender("ours, 1 requester, 2 workers", "ours", pace=3, workers=2, only=_SCALED),
-    Contender(
-        "ours, 2 requesters, 2 workers", "ours", pace=3, workers=2, requesters=2, only=_SCALED
-    ),
-    Contender(
-        "ours, 2 requesters, 4 workers", "ours", pace=3, workers=4, requesters=2, only=_SCALED
+    Contender(MORE_WORKERS, "ours", pace=3, workers=2, only=_SCALED),
+    *(
+        Contender(name, "ours", pace=3, workers=each, requesters=each, only=_SCALED)
+        for each, name in SCALED.items()
+        if each > 1
     ),
 ]
 

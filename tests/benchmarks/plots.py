@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 from xml.sax.saxutils import escape
 
 from tests.benchmarks.bars import asking
@@ -15,6 +15,7 @@ from tests.benchmarks.contenders import (
     OURS,
     OURS_SESSION,
     OURS_UVLOOP,
+    SCALED,
     SINGLE,
     SYNCHRONOUS,
 )
@@ -67,6 +68,7 @@ def draw(results: Results, directory: Path) -> Iterator[Path]:
             lambda sample: sample.calls_each,
             limit=(0.6, "0.6: perfect batches of ten"),
         ),
+        "processes": _over_processes(results, under),
         "cpu": _bars(
             results,
             "Client CPU per round trip, ms, both sides, 1,000 requests at a time",
@@ -89,6 +91,12 @@ def _under(results: Results) -> str:
 # --------------------------------------------------------------------------- curves
 
 
+class _Curve(NamedTuple):
+    name: str
+    colour: str
+    points: Sequence[tuple[int, Spread]]
+
+
 def _curves(
     results: Results,
     title: str,
@@ -97,26 +105,62 @@ def _curves(
     *,
     limit: tuple[float, str] | None = None,
 ) -> str | None:
-    """Curves over the number of concurrent requests, both axes logarithmic."""
-    curves: dict[str, list[tuple[int, Spread]]] = {}
-    for contender in _NAMES:
+    """Curves over the number of concurrent requests."""
+    curves = []
+    for contender, name in _NAMES.items():
         points = [
             (at_a_time, spread)
             for at_a_time in CONCURRENT
             if (spread := results.spread(asking(at_a_time), contender, measure)) is not None
         ]
         if points:
-            curves[contender] = points
+            curves.append(_Curve(name, _COLOURS[contender], points))
+    return _chart(title, under, curves, CONCURRENT, "requests at a time", limit)
+
+
+def _over_processes(results: Results, under: str) -> str | None:
+    """Curves over the number of processes, which tell what bends them: where a second of CPU
+    does as much with more of them, it is the cores that are missing."""
+    curves = []
+    for name, colour, measure in (
+        ("round trips per second", _COLOURS[OURS], lambda sample: sample.rate),
+        ("round trips per second of client CPU", _COLOURS[FLOOR], lambda sample: 1 / sample.cpu),
+    ):
+        points = [
+            (each, spread)
+            for each, contender in SCALED.items()
+            if (spread := results.spread("processes", contender, measure)) is not None
+        ]
+        if points:
+            curves.append(_Curve(name, colour, points))
+    return _chart(
+        "Requesters and workers on one queue, 1,000 requests at a time",
+        under,
+        curves,
+        tuple(SCALED),
+        "processes on each side",
+    )
+
+
+def _chart(
+    title: str,
+    under: str,
+    curves: Sequence[_Curve],
+    ticks: Sequence[int],
+    below: str,
+    limit: tuple[float, str] | None = None,
+) -> str | None:
+    """Curves, both axes logarithmic."""
     if not curves:
         return None
-    figures = [spread.median for points in curves.values() for _, spread in points]
+    figures = [spread.median for curve in curves for _, spread in curve.points]
     figures += [limit[0]] if limit else []
     low, high = _decade(min(figures), math.floor), _decade(max(figures), math.ceil)
     left, right, top, bottom = 60, _WIDTH - 20, 60, 340
 
-    def x(at_a_time: float) -> float:
-        first, last = math.log10(CONCURRENT[0]), math.log10(CONCURRENT[-1])
-        return left + 10 + (right - left - 20) * (math.log10(at_a_time) - first) / (last - first)
+    def x(number: float) -> float:
+        first, last = math.log10(ticks[0]), math.log10(ticks[-1])
+        return left + 10 + (right - left - 20) * (math.log10(number) - first) / (last - first)
 
     def y(figure: float) -> float:
         part = (math.log10(figure) - math.log10(low)) / (math.log10(high) - math.log10(low))
@@ -128,11 +172,8 @@ def _curves(
             f'<line class="grid" x1="{left}" x2="{right}" y1="{y(line):.1f}" y2="{y(line):.1f}"/>'
         )
         parts.append(_text(left - 8, y(line) + 4, f"{line:,g}", anchor="end"))
-    parts += [
-        _text(x(at_a_time), bottom + 20, f"{at_a_time:,}", anchor="middle")
-        for at_a_time in CONCURRENT
-    ]
-    parts.append(_text((left + right) / 2, bottom + 40, "requests at a time", anchor="middle"))
+    parts += [_text(x(tick), bottom + 20, f"{tick:,}", anchor="middle") for tick in ticks]
+    parts.append(_text((left + right) / 2, bottom + 40, below, anchor="middle"))
     parts.append(f'<path class="axis" fill="none" d="M{left} {top}V{bottom}H{right}"/>')
     if limit:
         figure, words = limit
@@ -142,12 +183,11 @@ def _curves(
         )
         parts.append(_text(left + 8, y(figure) - 6, words))
     # The first is drawn last, so that no other hides it.
-    for number, (contender, points) in reversed(list(enumerate(curves.items()))):
-        colour = _COLOURS[contender]
+    for number, (name, colour, points) in reversed(list(enumerate(curves))):
         path = "L".join(f"{x(at):.1f} {y(spread.median):.1f}" for at, spread in points)
         parts.append(f'<path fill="none" stroke="{colour}" stroke-width="2" d="M{path}"/>')
         for at, spread in points:
-            shown = f"{_NAMES[contender]}, {at:,} at a time: {_short(spread)}"
+            shown = f"{name}, {at:,} {below}: {_short(spread)}"
             reach = f"M{x(at):.1f} {y(spread.least):.1f}V{y(spread.most):.1f}"
             parts.append(
                 f'<path stroke="{colour}" d="{reach}"/>'
@@ -157,7 +197,7 @@ def _curves(
         row, column = divmod(number, 2)
         at_x, at_y = left + column * 330, bottom + 70 + row * 20
         parts.append(f'<rect fill="{colour}" x="{at_x}" y="{at_y - 10}" width="12" height="12"/>')
-        parts.append(_text(at_x + 18, at_y, _NAMES[contender]))
+        parts.append(_text(at_x + 18, at_y, name))
     height = bottom + 80 + (len(curves) + 1) // 2 * 20
     return _svg(height, title, under, parts)
 

@@ -13,7 +13,7 @@ from sqs_orchestrator.core import ring
 from tests.benchmarks import fleet
 from tests.benchmarks.__main__ import load
 from tests.benchmarks.bars import Bar, asking, bars
-from tests.benchmarks.contenders import CONTENDERS, FLOOR, OURS, SINGLE
+from tests.benchmarks.contenders import CONTENDERS, FLOOR, OURS, SCALED, SINGLE
 from tests.benchmarks.plots import draw
 from tests.benchmarks.report import report
 from tests.benchmarks.results import Results, Sample, Spread
@@ -112,6 +112,22 @@ def test_plots_are_well_formed(results: Results, tmp_path: Path) -> None:
         assert root.tag == "{http://www.w3.org/2000/svg}svg"
         words = [text.text for text in root.iter("{http://www.w3.org/2000/svg}text")]
         assert "this library" in words
+
+
+def test_plots_show_the_curve_over_processes(results: Results, tmp_path: Path) -> None:
+    for each, name in SCALED.items():
+        results.samples.append(sample("processes", name, 0, 1 / each, 0.2))
+    paths = {path.name: path for path in draw(results, tmp_path)}
+    shown = paths["benchmark-processes.svg"].read_text("utf-8")
+    for each in (1, 2, 4):
+        assert f"round trips per second, {each} processes on each side: " in shown
+
+
+def test_curve_over_processes_has_so_many() -> None:
+    (scenario,) = (each for each in scenarios() if each.name == "processes")
+    found = {each.name: each for each in CONTENDERS if takes_part(each, scenario)}
+    for each, name in SCALED.items():
+        assert (found[name].requesters, found[name].workers) == (each, each)
 
 
 def test_every_scenario_has_its_contenders() -> None:
