@@ -31,15 +31,14 @@ from tests.benchmarks.contenders import (
     OPTIONAL,
     OURS,
     OURS_SESSION,
-    ROOT,
     Contender,
     Failed,
     Team,
-    Unavailable,
     enter_team,
-    interpreter,
+    program,
 )
 from tests.benchmarks.plots import draw
+from tests.benchmarks.programs import ROOT, Unavailable, java_version
 from tests.benchmarks.results import Results, Sample
 from tests.benchmarks.scenarios import Stage, scenarios, takes_part, warm_up
 from tests.benchmarks.side import CLIENT
@@ -78,15 +77,13 @@ async def run(endpoint_url: str, results: Results, options: argparse.Namespace) 
             queue = f"requests-{number}"
             await port.create_queue(queue, {"VisibilityTimeout": "300"}, {})
             try:
-                interpreter(contender)
+                program(contender)
                 team = await enter_team(stack, contender, endpoint_url, queue)
                 await warm_up(team)
             except (Unavailable, Failed) as why:
                 _leave_out(results, contender, why)
             else:
                 teams.append(team)
-        if not options.contenders:
-            results.left_out["AWS's Java client"] = "there is no program for it here yet"
         stage = Stage(port, results, scale=scale)
         for scenario in chosen:
             print(f"  {scenario.name}", end="", flush=True)
@@ -154,7 +151,10 @@ def _facts(options: argparse.Namespace, server: str) -> dict[str, Any]:
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
         "python": platform.python_version(),
         "sqs_orchestrator": sqs_orchestrator.__version__,
-        "packages": {package: version(package) for package in packages},
+        "packages": {
+            **{package: version(package) for package in packages},
+            "Java": java_version(),
+        },
         "rounds": options.rounds,
         "load before": os.getloadavg()[0],
     }

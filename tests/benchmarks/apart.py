@@ -21,7 +21,7 @@ from sqs_orchestrator import Message, Poller, Publisher, ReplyQueue
 from sqs_orchestrator.core import wire
 from sqs_orchestrator.sqs.port import Failure, Received, SendEntry
 from sqs_orchestrator.testing import MemoryServer, MemorySQS, VirtualTimeLoop, connect
-from tests.benchmarks.contenders import ROOT
+from tests.benchmarks.programs import ROOT
 from tests.benchmarks.side import bodies
 from tests.benchmarks.sides.ours import PATIENCE, Requester
 

@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import json
 import os
-import shutil
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final
 
+from tests.benchmarks import programs
 from tests.benchmarks.results import Sample
-
-ROOT: Final = Path(__file__).resolve().parents[2]
-_ENVIRONMENTS: Final = ROOT / ".cache" / "benchmark"
 
 SETTLING: Final = 1.8
 """Seconds after a run until its last calls have been made: deletes wait for company. Others
@@ -37,17 +30,21 @@ class Contender:
     name: str
     module: str
     """In `sides`."""
+    language: str = "Python"
     loop: str = "asyncio"
     options: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
     requirement: str | None = None
     """What it needs in an environment of its own."""
     two_way: bool = True
+    one_way: bool = True
     drains: bool = True
     at_most: int = 10_000
     """The most concurrent requests that are worth the time."""
     pace: float = 1.0
     """About how fast it is next to the floor: so many fewer or more messages it gets."""
+    warm_up: Sequence[tuple[int, int]] = ((100, 10),)
+    """Requests before any is measured, and how many of them at a time."""
     workers: int = 1
     requesters: int = 1
     only: Sequence[str] = ()
@@ -63,6 +60,7 @@ FLOOR_UVLOOP: Final = "floor, uvloop"
 SINGLE: Final = "one message per call"
 SYNCHRONOUS: Final = "synchronous way"
 TASKIQ: Final = "taskiq-aio-sqs"
+JAVA: Final = "AWS's Java client"
 
 _SCALED: Final = ["processes"]
 
@@ -88,6 +86,18 @@ CONTENDERS: Final = [
         drains=False,
         pace=0.3,
     ),
+    Contender(
+        JAVA,
+        "java",
+        language="Java",
+        # Its way to send one way is to call the SDK.
+        one_way=False,
+        drains=False,
+        # A waiting request has two threads.
+        at_most=1_000,
+        # So many until Java has compiled what it will: it then takes a tenth of the CPU.
+        warm_up=((16_000, 10), (3_000, 1_000), (1_000, 1)),
+    ),
     Contender(MORE_WORKERS, "ours", pace=3, workers=2, only=_SCALED),
     *(
         Contender(name, "ours", pace=3, workers=each, requesters=each, only=_SCALED)
@@ -100,34 +110,13 @@ OPTIONAL: Final = (OURS_LEAN_OFF,)
 """Measured only where they are asked for."""
 
 
-class Unavailable(Exception):
-    """Why a contender is left out."""
-
-
-def interpreter(contender: Contender) -> str:
-    """The Python that runs it; makes an environment for it if need be."""
-    if contender.loop != "asyncio" and importlib.util.find_spec(contender.loop) is None:
-        raise Unavailable(f"{contender.loop} is not installed")
-    if contender.requirement is None:
-        return sys.executable
-    version = ".".join(map(str, sys.version_info[:2]))
-    home = _ENVIRONMENTS / f"{contender.module}-{version}"
-    python = home / "bin" / "python"
-    complete = home / "complete"
-    if not complete.exists():
-        print(f"Making an environment for {contender.requirement} ...", flush=True)
-        shutil.rmtree(home, ignore_errors=True)
-        pip = [str(python), "-m", "pip", "--quiet", "--disable-pip-version-check", "install"]
-        for command in (
-            [sys.executable, "-m", "venv", str(home)],
-            [*pip, contender.requirement],
-        ):
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                why = (done.stderr or done.stdout).strip().splitlines()
-                raise Unavailable(why[-1] if why else f"{command} failed")
-        complete.touch()
-    return str(python)
+def program(contender: Contender) -> list[str]:
+    """The command that plays its sides, up to the role; raises `Unavailable`."""
+    if contender.language == "Java":
+        return programs.java()
+    interpreter = programs.python(contender.loop, contender.requirement, contender.module)
+    options = ["--loop", contender.loop, "--options", json.dumps(contender.options)]
+    return [interpreter, "-m", "tests.benchmarks.side", *options, contender.module]
 
 
 class Failed(Exception):
@@ -172,12 +161,11 @@ async def _process(
     contender: Contender, role: str, endpoint_url: str, queue: str
 ) -> AsyncIterator[Process]:
     process = await asyncio.create_subprocess_exec(
-        interpreter(contender),
-        *("-m", "tests.benchmarks.side", contender.module, role, endpoint_url, queue),
-        *("--loop", contender.loop, "--options", json.dumps(contender.options)),
+        *program(contender),
+        *(role, endpoint_url, queue),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
-        cwd=ROOT,
+        cwd=programs.ROOT,
         env={**os.environ, **_PLAIN, **contender.environment},
         # So that Ctrl-C reaches this process alone, which then ends the others.
         start_new_session=True,

@@ -12,6 +12,7 @@ from tests.benchmarks.bars import asking
 from tests.benchmarks.contenders import (
     FLOOR,
     FLOOR_UVLOOP,
+    JAVA,
     OURS,
     OURS_SESSION,
     OURS_UVLOOP,
@@ -30,6 +31,7 @@ _NAMES: Final = {
     FLOOR_UVLOOP: "the floor, uvloop",
     SINGLE: "aiobotocore, one message per call",
     SYNCHRONOUS: "the synchronous package's way",
+    JAVA: "AWS's Java client, warm",
 }
 
 # Told apart by those who see few colours, on light paper and on dark.
@@ -41,6 +43,7 @@ _COLOURS: Final = {
     FLOOR_UVLOOP: "#b8860b",
     SINGLE: "#d1495b",
     SYNCHRONOUS: "#8a8f98",
+    JAVA: "#7a4a2b",
 }
 
 _WIDTH: Final = 720

@@ -65,6 +65,8 @@ def takes_part(contender: Contender, scenario: Scenario) -> bool:
     match scenario.kind:
         case "ask":
             return contender.two_way and scenario.at_a_time <= contender.at_most
+        case "send":
+            return contender.one_way
         case "drain":
             return contender.drains
         case _:
@@ -216,7 +218,8 @@ async def warm_up(team: Team) -> None:
     """Let a team make its first connections and fill its caches."""
     for process in team.requesters:
         if team.contender.two_way:
-            await process.do("ask", count=100, at_a_time=10)
+            for count, at_a_time in team.contender.warm_up:
+                await process.do("ask", count=count, at_a_time=at_a_time)
         else:
             await process.do("send", count=50, at_a_time=50)
     if not team.contender.two_way:

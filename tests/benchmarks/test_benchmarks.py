@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -10,11 +11,21 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from sqs_orchestrator.core import ring
-from tests.benchmarks import fleet
+from tests.benchmarks import fleet, programs
 from tests.benchmarks.__main__ import load
 from tests.benchmarks.bars import Bar, asking, bars
-from tests.benchmarks.contenders import CONTENDERS, FLOOR, OURS, SCALED, SINGLE
+from tests.benchmarks.contenders import (
+    CONTENDERS,
+    FLOOR,
+    JAVA,
+    OPTIONAL,
+    OURS,
+    SCALED,
+    SINGLE,
+    program,
+)
 from tests.benchmarks.plots import draw
+from tests.benchmarks.programs import Unavailable
 from tests.benchmarks.report import report
 from tests.benchmarks.results import Results, Sample, Spread
 from tests.benchmarks.scenarios import CONCURRENT, scenarios, takes_part
@@ -114,6 +125,16 @@ def test_plots_are_well_formed(results: Results, tmp_path: Path) -> None:
         assert "this library" in words
 
 
+def test_plots_show_whoever_asks(results: Results, tmp_path: Path) -> None:
+    asking_ones = [each for each in CONTENDERS if each.two_way and not each.only]
+    shown = [each.name for each in asking_ones if each.name not in OPTIONAL]
+    results.samples = [
+        sample(asking(1_000), name, 0, 1.0 + number, 1.0) for number, name in enumerate(shown)
+    ]
+    for path in draw(results, tmp_path):
+        assert path.read_text("utf-8").count("<title>") == len(shown)
+
+
 def test_plots_show_the_curve_over_processes(results: Results, tmp_path: Path) -> None:
     for each, name in SCALED.items():
         results.samples.append(sample("processes", name, 0, 1 / each, 0.2))
@@ -133,6 +154,57 @@ def test_curve_over_processes_has_so_many() -> None:
 def test_every_scenario_has_its_contenders() -> None:
     for scenario in scenarios():
         assert any(takes_part(contender, scenario) for contender in CONTENDERS), scenario
+
+
+# The program in Java itself is run by the benchmark only: building it downloads much.
+
+
+@pytest.fixture
+def only_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The one directory where programs are found; what is made goes beside it."""
+    directory = tmp_path / "bin"
+    directory.mkdir()
+    monkeypatch.setenv("PATH", str(directory))
+    monkeypatch.setattr(programs, "_MADE", tmp_path / "made")
+    return directory
+
+
+def put(directory: Path, name: str, script: str) -> None:
+    """Make a program of that name."""
+    (directory / name).write_text(f"#!/bin/sh\n{script}\n")
+    (directory / name).chmod(0o755)
+
+
+java_client = next(each for each in CONTENDERS if each.name == JAVA)
+
+
+def test_java_client_is_left_out_without_java(only_path: Path) -> None:
+    put(only_path, "mvn", "exit 0")
+    with pytest.raises(Unavailable, match="no `java`"):
+        program(java_client)
+    assert programs.java_version() is None
+
+
+def test_java_client_is_left_out_without_maven(only_path: Path) -> None:
+    put(only_path, "java", "exit 0")
+    with pytest.raises(Unavailable, match="no `mvn`"):
+        program(java_client)
+
+
+def test_java_program_is_built_again_after_a_failure(only_path: Path) -> None:
+    put(only_path, "java", "exit 0")
+    made = 'for each; do case $each in -Dbuilt=*) /bin/mkdir "${each#*=}";; esac; done'
+    put(only_path, "mvn", f"{made}; echo '[ERROR] no such thing'; echo '[ERROR] Help'; exit 1")
+    with pytest.raises(Unavailable, match=r"^Maven: no such thing$"):
+        program(java_client)
+    put(only_path, "mvn", made)
+    command = program(java_client)
+    assert command[0] == str(only_path / "java")
+    classes, _ = command[-2].split(os.pathsep)
+    assert Path(classes).parent.is_dir()
+    # It is not built twice.
+    (only_path / "mvn").unlink()
+    assert program(java_client) == command
 
 
 @pytest.mark.parametrize("part", [0.01, 0.5, 0.999])
