@@ -6,6 +6,7 @@ import asyncio
 import json
 
 import pytest
+from _pytest.mark import ParameterSet
 
 from sqs_orchestrator.errors import QueueError
 from sqs_orchestrator.sqs.port import SQS, Attributes, Failure, Received, SendEntry
@@ -188,6 +189,7 @@ async def test_extended_message_stays_hidden(sqs: SQS, make_queue: MakeQueue) ->
     assert await sqs.receive(url, wait_time=3) == []
 
 
+@pytest.mark.deviates("elasticmq", reason="hides a message for any time")
 async def test_visibility_beyond_twelve_hours_fails_its_entry(
     sqs: SQS, make_queue: MakeQueue
 ) -> None:
@@ -219,6 +221,7 @@ async def test_late_delete_still_deletes(sqs: SQS, make_queue: MakeQueue) -> Non
     assert await sqs.receive(url, wait_time=1) == []
 
 
+@pytest.mark.deviates("elasticmq", reason="forgets the handles of what was deleted")
 async def test_delete_twice_is_no_failure(sqs: SQS, make_queue: MakeQueue) -> None:
     url = await make_queue()
     await send(sqs, url, "x")
@@ -263,25 +266,28 @@ async def test_deleted_message_cannot_be_hidden(sqs: SQS, make_queue: MakeQueue)
 TEXT = {"DataType": "String", "StringValue": "v"}
 
 
+def bad_attributes(name: str, attributes: Attributes, elasticmq: str = "") -> ParameterSet:
+    """A case; *elasticmq*: how that deviates."""
+    marks = [pytest.mark.deviates("fauxqs", reason="does not look at attributes")]
+    if elasticmq:
+        marks.append(pytest.mark.deviates("elasticmq", reason=elasticmq))
+    return pytest.param(SendEntry("x", attributes), id=name, marks=marks)
+
+
 @pytest.mark.deviates("moto", reason="takes them, or refuses the whole batch")
 @pytest.mark.parametrize(
     "bad",
     [
         pytest.param(SendEntry("\x00"), id="character"),
-        *(
-            pytest.param(
-                SendEntry("x", attributes),
-                id=name,
-                marks=pytest.mark.deviates("fauxqs", reason="does not look at attributes"),
-            )
-            for name, attributes in {
-                "number": {"n": {"DataType": "Number", "StringValue": "no number"}},
-                "count": {f"a{number}": TEXT for number in range(11)},
-                "name": {"AWS.x": TEXT},
-                "type": {"a": {"DataType": "Strange", "StringValue": "v"}},
-                "empty value": {"a": {"DataType": "String", "StringValue": ""}},
-            }.items()
+        bad_attributes("number", {"n": {"DataType": "Number", "StringValue": "no number"}}),
+        bad_attributes("count", {f"a{number}": TEXT for number in range(11)}),
+        bad_attributes("name", {"AWS.x": TEXT}, elasticmq="takes names that are AWS's own"),
+        bad_attributes(
+            "type",
+            {"a": {"DataType": "Strange", "StringValue": "v"}},
+            elasticmq="refuses the whole batch",
         ),
+        bad_attributes("empty value", {"a": {"DataType": "String", "StringValue": ""}}),
     ],
 )
 async def test_refused_entry_leaves_the_others_alone(
@@ -296,6 +302,7 @@ async def test_refused_entry_leaves_the_others_alone(
 
 
 @pytest.mark.deviates("moto", reason="refuses the whole batch")
+@pytest.mark.deviates("elasticmq", reason="queues have no limit of their own")
 async def test_message_beyond_the_queues_limit_fails_its_entry(
     sqs: SQS, make_queue: MakeQueue
 ) -> None:
@@ -306,6 +313,7 @@ async def test_message_beyond_the_queues_limit_fails_its_entry(
     assert isinstance(sent, str)
 
 
+@pytest.mark.deviates("elasticmq", reason="it is an InvalidAttributeValue there")
 async def test_batch_beyond_one_mebibyte_is_refused(sqs: SQS, make_queue: MakeQueue) -> None:
     url = await make_queue()
     half = "x" * (512 * 1024)
@@ -316,12 +324,14 @@ async def test_batch_beyond_one_mebibyte_is_refused(sqs: SQS, make_queue: MakeQu
     assert not caught.value.maybe_done
 
 
+@pytest.mark.deviates("elasticmq", reason="takes 256 KiB at most, as SQS once did")
 async def test_mebibyte_is_taken(sqs: SQS, make_queue: MakeQueue) -> None:
     url = await make_queue()
     [message_id] = await send(sqs, url, "x" * (1024 * 1024))
     assert isinstance(message_id, str)
 
 
+@pytest.mark.deviates("elasticmq", reason="takes an empty batch")
 async def test_empty_batch_is_refused(sqs: SQS, make_queue: MakeQueue) -> None:
     url = await make_queue()
     with pytest.raises(QueueError) as caught:

@@ -41,7 +41,9 @@ async def test_create_queue_refuses_other_attributes(sqs: SQS, make_queue: MakeQ
     assert attributes == {"VisibilityTimeout": "5"}
 
 
-@pytest.mark.deviates("moto", "fauxqs", reason="a deleted queue's name is free at once")
+@pytest.mark.deviates(
+    "moto", "fauxqs", "elasticmq", reason="a deleted queue's name is free at once"
+)
 async def test_create_queue_refuses_a_name_just_deleted(sqs: SQS, make_queue: MakeQueue) -> None:
     await sqs.delete_queue(await make_queue("queue"))
     with pytest.raises(QueueError) as caught:
@@ -74,7 +76,7 @@ async def test_create_queue_refuses_a_fifo_name_without_fifo(sqs: SQS, prefix: s
         await sqs.create_queue(f"{prefix}queue.fifo", {}, {})
 
 
-@pytest.mark.deviates("moto", reason="takes any attribute with any value")
+@pytest.mark.deviates("moto", "elasticmq", reason="takes any attribute with any value")
 @pytest.mark.parametrize(
     ("attribute", "value"),
     [
@@ -106,6 +108,7 @@ async def test_queue_counts_its_messages(sqs: SQS, make_queue: MakeQueue) -> Non
     assert await sqs.get_queue_attributes(url, names) == dict.fromkeys(names, "1")
 
 
+@pytest.mark.deviates("elasticmq", reason="tells neither its retention nor its size limit")
 async def test_queue_describes_itself_in_full(sqs: SQS, make_queue: MakeQueue) -> None:
     url = await make_queue("a.fifo")
     attributes = await sqs.get_queue_attributes(url, ["All"])
