@@ -22,9 +22,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Final
 
+import botocore.handlers
+
 from sqs_orchestrator.testing import moto_server
 
-__all__ = ["CREDENTIALS", "elasticmq_server", "fauxqs_server", "moto_server", "running_server"]
+__all__ = [
+    "CREDENTIALS",
+    "elasticmq_server",
+    "fauxqs_server",
+    "moto_server",
+    "running_server",
+    "without_mock",
+]
 
 CREDENTIALS: Final = {
     "region_name": "us-east-1",
@@ -54,7 +63,19 @@ def running_server(name: str) -> Iterator[str]:
     if name not in servers:
         raise ValueError(f"no server {name!r}; there are {', '.join(servers)}")
     with servers[name]() as endpoint_url:
+        without_mock()
         yield endpoint_url
+
+
+def without_mock() -> None:
+    """Take moto's mock out of the clients that are made from now on.
+
+    Once moto is imported, for its server or by other tests, they all have it, switched off. As
+    with any mock, the library then leaves all calls to the stock client, and whatever runs
+    later in this process would never see the lean path.
+    """
+    handlers = botocore.handlers.BUILTIN_HANDLERS
+    handlers[:] = [spec for spec in handlers if not type(spec[1]).__module__.startswith("moto.")]
 
 
 @contextlib.contextmanager

@@ -1,7 +1,9 @@
 """The library on a real server, with the proxy in between.
 
-`SQS_FAULTS=all` runs everything at full length, as `nox -s faults` does; without it, each test
-does a part of that which fits a usual run of the tests.
+`SQS_FAULTS=all` runs everything at full length; without it, each test does a part of that which
+fits a usual run of the tests. `SQS_FAULTS=cases` runs all cases, each as short as in a usual run.
+`SQS_SERVER` names the server behind the proxy, and `SQS_ORCHESTRATOR_LEAN=0` has the stock client
+make the calls. `nox -s faults` goes through what of that matters.
 """
 
 from __future__ import annotations
@@ -16,12 +18,20 @@ import pytest
 import pytest_asyncio
 
 import sqs_orchestrator as so
-from tests.servers import CREDENTIALS, running_server
+from tests.servers import CREDENTIALS, running_server, without_mock
 
 from .proxy import Fault, FaultProxy
 
-WHOLE: Final = os.environ.get("SQS_FAULTS") == "all"
+LENGTH: Final = os.environ.get("SQS_FAULTS", "")
+if LENGTH not in ("", "cases", "all"):
+    raise ValueError(f"SQS_FAULTS is 'cases' or 'all', not {LENGTH!r}")
+
+WHOLE: Final = LENGTH == "all"
 """Whether everything runs, at full length."""
+
+SERVER: Final = os.environ.get("SQS_SERVER") or "fauxqs"
+STOCK: Final = os.environ.get("SQS_ORCHESTRATOR_LEAN") == "0"
+"""Whether the stock client makes the calls."""
 
 Connect = Callable[[], so.Connection]
 
@@ -29,7 +39,7 @@ Connect = Callable[[], so.Connection]
 def cases(everything: Collection[Fault], *few: Fault) -> Collection[Fault]:
     """*everything*, or in a usual run *few* of it."""
     assert set(few) <= set(everything)
-    return everything if WHOLE else few
+    return everything if LENGTH else few
 
 
 @pytest.fixture(scope="session")
@@ -37,9 +47,10 @@ def server_url() -> Iterator[str]:
     """The endpoint of the server behind the proxy."""
     given = os.environ.get("SQS_ENDPOINT_URL")
     if given:
+        without_mock()
         yield given
         return
-    with running_server(os.environ.get("SQS_SERVER", "fauxqs")) as url:
+    with running_server(SERVER) as url:
         yield url
 
 
