@@ -9,6 +9,7 @@ async with connect(region_name="eu-west-1") as sqs, Publisher(sqs) as publisher:
 
 from __future__ import annotations
 
+from ._version import __version__
 from .codecs import Codec, CodecError, JSONCodec
 from .connection import Connection, connect
 from .errors import (
@@ -32,8 +33,6 @@ from .poller import Poller, PollerStatistics
 from .publisher import Publisher, PublisherStatistics
 from .reply_queue import ReplyQueue, ReplyQueueStatistics
 from .sweeper import sweep
-
-__version__ = "0.1.0"
 
 __all__ = [
     "NO_REPLY",
@@ -65,6 +64,7 @@ __all__ = [
     "SQSOrchestratorError",
     "SendError",
     "Throttled",
+    "__version__",
     "connect",
     "sweep",
 ]

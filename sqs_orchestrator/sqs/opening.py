@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import platform
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import botocore.exceptions as boto
 from aiobotocore.session import AioSession
 
+from .._version import __version__
 from .client import BotoSQS
 from .config import make_config
 from .lean import Unfit, open_lean, way_of
