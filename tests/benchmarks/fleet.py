@@ -7,16 +7,22 @@ and how long it takes until the last queue of the dead is gone.
 
 Where a fleet and its survivors are large, only those of a stretch of the ring sweep, and what
 they call is scaled up: what is left in another stretch is no business of theirs. The last queue
-of the dead is then the last of that stretch.
+of the dead is then the last of that stretch. `--whole` lets all of them sweep, which takes
+minutes: its means differ by a few per cent, and its busiest minute is one minute.
+
+The chances are drawn from a seed, so each run finds the same. `--write` puts the table into the
+page on scaling.
 """
 
 from __future__ import annotations
 
 import argparse
 import bisect
+import functools
 import heapq
 import itertools
 import json
+import math
 import random
 import sys
 from collections import Counter
@@ -28,7 +34,10 @@ from typing import Any, Final
 from sqs_orchestrator.core import ring, wire
 from sqs_orchestrator.core.limits import LIST_QUEUES_PAGE
 from sqs_orchestrator.core.names import DEFAULT_PREFIX, queue_name_of
+from sqs_orchestrator.heartbeat import JITTER
 from tests.benchmarks.report import table
+
+PAGE: Final = Path(__file__).resolve().parents[2] / "docs" / "explanation" / "scaling.md"
 
 FLEETS: Final = (10, 1_000, 10_000, 100_000)
 CRASHES: Final = (0.01, 0.5, 0.999)
@@ -38,7 +47,6 @@ RETENTION: Final = 300.0
 SWEEP: Final = 300.0
 """The library's own defaults, in seconds."""
 
-JITTER: Final = 0.1
 CALL: Final = 0.02
 """Seconds that a call takes."""
 
@@ -62,8 +70,8 @@ class Outcome:
     requesters: int
     crashed: int
     minutes: float
-    """Simulated, from when the first queue was idle until the last was gone; or, with none
-    crashed, as long as was watched."""
+    """Simulated, from when the first queue was idle until the end of the minute in which the
+    last was gone; or, with none crashed, as long as was watched."""
     retention: float
     """Seconds after its last heartbeat in which a queue became idle."""
     half_after: float
@@ -97,7 +105,9 @@ class _Process:
 class Simulation:
     """One fleet from the moment of the crash, which is 0."""
 
-    def __init__(self, requesters: int, part: float, seed: int = 1) -> None:
+    def __init__(
+        self, requesters: int, part: float, *, seed: int = 1, most_sweepers: float = MOST_SWEEPERS
+    ) -> None:
         self.random = random.Random(seed)
         names = sorted(f"{_PREFIX}{self.random.getrandbits(128):032x}" for _ in range(requesters))
         crashed = min(max(round(requesters * part), 1), requesters - 1) if part else 0
@@ -115,11 +125,11 @@ class Simulation:
         self.wronged = 0
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
-        self._people()
+        self._people(most_sweepers)
 
-    def _people(self) -> None:
+    def _people(self, most_sweepers: float) -> None:
         living = [name for name in self.names if name not in self.dead]
-        stretched = len(living) > MOST_SWEEPERS
+        stretched = len(living) > most_sweepers
         sweepers: Sequence[str] = living
         self.awaited = len(self.dead)
         if stretched:
@@ -147,19 +157,21 @@ class Simulation:
     # ------------------------------------------------------------------ what happens
 
     def run(self, seconds: float | None = None) -> Outcome:
-        """Until the last queue of the dead is gone, or *seconds* have passed."""
+        """Until the last queue of the dead is gone, and to the end of that minute; or until
+        *seconds* have passed."""
         began = self.now
-        until = float("inf") if seconds is None else began + seconds
-        while len(self.gone) < self.awaited or seconds is not None:
-            self.now, _, happen = heapq.heappop(self._events)
-            if self.now > until:
-                self.now = until
-                break
-            happen()
-        taken = self.now - began
         window = 60 * self.scale
-        whole = int(taken // window)
-        busiest = max((self.minutes[minute] for minute in range(whole)), default=0)
+        until = math.inf if seconds is None else began + seconds
+        while True:
+            if seconds is None and until == math.inf and len(self.gone) == self.awaited:
+                until = began + math.ceil((self.now - began) / window) * window
+            when, _, happen = heapq.heappop(self._events)
+            if when > until:
+                break
+            self.now = when
+            happen()
+        taken = until - began
+        busiest = max((self.minutes[minute] for minute in range(int(taken // window))), default=0)
         return Outcome(
             requesters=self.requesters,
             crashed=len(self.dead),
@@ -270,18 +282,19 @@ class Simulation:
         return True
 
 
-def simulate(requesters: int, part: float) -> Outcome:
+@functools.cache
+def simulate(requesters: int, part: float, most_sweepers: float = MOST_SWEEPERS) -> Outcome:
     """A fleet of which *part* crashes at once; with none, as long as every process sweeps
     twice, at least an hour."""
-    simulation = Simulation(requesters, part)
+    simulation = Simulation(requesters, part, most_sweepers=most_sweepers)
     return simulation.run(None if part else max(3600.0, 2 * simulation.pace.sweep))
 
 
-def outcomes(fleets: Sequence[int]) -> Iterator[tuple[float, Outcome]]:
+def outcomes(fleets: Sequence[int], *, whole: bool = False) -> Iterator[tuple[float, Outcome]]:
     """All fleets, healthy and after each crash."""
     for requesters in fleets:
         for part in (0.0, *CRASHES):
-            yield part, simulate(requesters, part)
+            yield part, simulate(requesters, part, math.inf if whole else MOST_SWEEPERS)
 
 
 def _row(part: float, outcome: Outcome) -> list[str]:
@@ -320,6 +333,32 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h"
 
 
+_SHOWN: Final = (
+    "requesters",
+    "crashed at once",
+    "tag calls per second",
+    "in the busiest minute",
+    "listings per second",
+    "idle after",
+    "half gone after",
+    "all gone after",
+)
+
+
+def page_row(part: float, outcome: Outcome) -> str:
+    """A row of the table in the page; it has no column for those that were wronged."""
+    return f"| {' | '.join(_row(part, outcome)[:-1])} |".replace("|  ", "| ")
+
+
+def write(rows: Sequence[str]) -> None:
+    """Put the table into the page, in place of the one before."""
+    text = PAGE.read_text("utf-8")
+    head = f"| {' | '.join(_SHOWN)} |\n{'|---' * len(_SHOWN)}|\n"
+    begin = text.index(head)
+    end = text.index("\n\n", begin)
+    PAGE.write_text(text[:begin] + head + "\n".join(rows) + text[end:], "utf-8")
+
+
 def main(arguments: Sequence[str]) -> int:
     """Simulate, and print a table; returns the exit code."""
     parser = argparse.ArgumentParser(
@@ -327,10 +366,15 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--fleets", nargs="+", type=int, default=FLEETS, metavar="N")
     parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--whole", action="store_true", help="let every survivor sweep")
+    parser.add_argument("--write", action="store_true", help="put the table into the page")
     options = parser.parse_args(arguments)
-    rows, found = [], []
-    for part, outcome in outcomes(options.fleets):
+    if options.write and tuple(options.fleets) != FLEETS:
+        parser.error("the page shows all fleets")
+    rows, shown, found = [], [], []
+    for part, outcome in outcomes(options.fleets, whole=options.whole):
         rows.append(_row(part, outcome))
+        shown.append(page_row(part, outcome))
         found.append({"part": part, **asdict(outcome)})
         print(".", end="", flush=True)
     title = (
@@ -338,6 +382,8 @@ def main(arguments: Sequence[str]) -> int:
         " queue is idle until the last is gone"
     )
     print(table(title, _HEADS, rows))
+    if options.write:
+        write(shown)
     if options.json is not None:
         options.json.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
     return 1 if any(outcome["wronged"] for outcome in found) else 0

@@ -156,7 +156,12 @@ def _chart(
     """Curves, both axes logarithmic."""
     if not curves:
         return None
-    figures = [spread.median for curve in curves for _, spread in curve.points]
+    figures = [
+        figure
+        for curve in curves
+        for _, spread in curve.points
+        for figure in (spread.least, spread.most)
+    ]
     figures += [limit[0]] if limit else []
     low, high = _decade(min(figures), math.floor), _decade(max(figures), math.ceil)
     left, right, top, bottom = 60, _WIDTH - 20, 60, 340

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import asdict
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -135,6 +136,16 @@ def test_plots_show_whoever_asks(results: Results, tmp_path: Path) -> None:
         assert path.read_text("utf-8").count("<title>") == len(shown)
 
 
+def test_curves_keep_their_spread_within_the_axes(results: Results, tmp_path: Path) -> None:
+    shown = {path.name: path for path in draw(results, tmp_path)}["benchmark-concurrency.svg"]
+    axis, *reaches = re.findall(r' d="M[\d.]+ ([-\d.]+)V([-\d.]+)', shown.read_text("utf-8"))
+    top, bottom = map(float, axis)
+    assert len(reaches) == 2 * len(CONCURRENT)
+    for reach in reaches:
+        for end in map(float, reach):
+            assert top <= end <= bottom
+
+
 def test_plots_show_the_curve_over_processes(results: Results, tmp_path: Path) -> None:
     for each, name in SCALED.items():
         results.samples.append(sample("processes", name, 0, 1 / each, 0.2))
@@ -225,10 +236,9 @@ def test_healthy_fleet_lists_once_per_sweep() -> None:
     assert outcome.wronged == 0
 
 
-def test_stretch_stands_for_the_whole_ring(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stretch_stands_for_the_whole_ring() -> None:
     whole = fleet.simulate(3_000, 0.5)
-    monkeypatch.setattr(fleet, "MOST_SWEEPERS", 1_000)
-    stretch = fleet.simulate(3_000, 0.5)
+    stretch = fleet.simulate(3_000, 0.5, most_sweepers=1_000)
     assert stretch.tag_calls == pytest.approx(whole.tag_calls, rel=0.15)
     assert stretch.half_after == pytest.approx(whole.half_after, rel=0.15)
     assert stretch.wronged == 0
