@@ -11,17 +11,17 @@ SQS does, and nobody else has to think about trying again.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
 from .core.backoff import Backoff
 from .core.batching import Lane, Policy
 from .errors import QueueError, SendError
+from .logs import get_logger
 from .sqs.port import Failure
 from .tasks import Host
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class Entry:
@@ -191,7 +191,7 @@ class Lanes(Generic[E]):
                 error, may_pass, maybe_done = result, result.transient, result.maybe_done
             elif isinstance(result, Failure):
                 error = _refusal(result, lane.url)
-                may_pass, maybe_done = not result.sender_fault, False
+                may_pass, maybe_done = not result.sender_fault, result.maybe_done
             else:
                 self._tell(entry, result)
                 continue

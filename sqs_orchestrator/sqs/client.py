@@ -282,8 +282,13 @@ def _stream_large_body(request: Any, **_: Any) -> None:
 _NO_SYSTEM: Final[Mapping[str, str]] = {}
 
 _FORGOTTEN: Final = Failure(
-    "MissingResult", "SQS's answer does not mention this entry", sender_fault=False
+    "MissingResult",
+    "SQS's answer does not mention this entry",
+    sender_fault=False,
+    maybe_done=True,
 )
+DAMAGED: Final = "ChecksumMismatch"
+"""The code of an entry that SQS took, but not as it was sent."""
 
 
 _MALFORMED: Final = (KeyError, IndexError, TypeError, ValueError, AttributeError)
@@ -306,6 +311,7 @@ def _by_entry(
                 own_code(entry.get("Code") or ""),
                 entry.get("Message") or "",
                 bool(entry.get("SenderFault", True)),
+                maybe_done=entry.get("Code") == DAMAGED,
             )
     except _MALFORMED as exc:
         raise unreadable(operation, queue_url, f"{type(exc).__name__}: {exc}") from exc

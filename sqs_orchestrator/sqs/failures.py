@@ -23,7 +23,7 @@ import botocore.exceptions as boto
 from ..errors import AccessDenied, QueueError, QueueNotFound, Throttled
 from .clock import epoch_of
 
-__all__ = ["damaged", "date_of", "error_of", "is_skew", "own_code", "refusal_of", "unreadable"]
+__all__ = ["date_of", "error_of", "is_skew", "own_code", "refusal_of", "unreadable"]
 
 _NOT_FOUND: Final = frozenset({"QueueDoesNotExist", "NonExistentQueue", "InvalidAddress"})
 
@@ -382,16 +382,3 @@ def refusal_of(
         },
     }
     return boto.ClientError(response, operation)
-
-
-def damaged(operation: str, queue: str | None, what: str) -> QueueError:
-    """The error for what SQS did not get as it was sent, by the digest that it gave."""
-    return QueueError(
-        f"{operation}{f' on {queue}' if queue else ''}: {what} was damaged on its way to SQS, "
-        "which confirmed it with another MD5",
-        operation=operation,
-        queue=queue,
-        code="ChecksumMismatch",
-        transient=True,
-        maybe_done=True,
-    )

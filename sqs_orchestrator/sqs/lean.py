@@ -39,9 +39,9 @@ from botocore.utils import get_environ_proxies
 from yarl import URL
 
 from .checksums import md5_of_attributes, md5_of_body
-from .client import BotoSQS
+from .client import DAMAGED, BotoSQS
 from .clock import epoch_of
-from .failures import damaged, error_of, is_skew, refusal_of, unreadable
+from .failures import error_of, is_skew, refusal_of, unreadable
 from .signing import Credentials, Signer
 
 if TYPE_CHECKING:
@@ -358,9 +358,7 @@ class LeanSQS(BotoSQS):
         try:
             answer = await self._post(operation, _encode(parameters))
             if operation == "SendMessageBatch":
-                what = _wrongly_confirmed(parameters["Entries"], answer)
-                if what is not None:
-                    raise damaged(operation, queue, what)
+                _refuse_damaged(parameters["Entries"], answer)
             elif operation == "ReceiveMessage" and answer.get("Messages"):
                 answer["Messages"] = list(filter(_unharmed, answer["Messages"]))
         except _NotJSON as exc:
@@ -470,18 +468,30 @@ def _decode(body: bytes, content_type: str) -> dict[str, Any]:
     return answer
 
 
-def _wrongly_confirmed(
-    entries: Sequence[Mapping[str, Any]], answer: Mapping[str, Any]
-) -> str | None:
-    """What SQS confirmed with another digest than that of what was sent, if anything."""
+def _refuse_damaged(entries: Sequence[Mapping[str, Any]], answer: dict[str, Any]) -> None:
+    """Count as failed what SQS confirmed with another digest than that of what was sent."""
+    right, failed = [], []
     for done in answer.get("Successful") or ():
-        entry = entries[int(done["Id"])]
-        digest = done.get("MD5OfMessageBody")
-        if digest and digest != md5_of_body(entry["MessageBody"]):
-            return "a message's body"
-        digest = done.get("MD5OfMessageAttributes")
-        if digest and digest != md5_of_attributes(entry.get("MessageAttributes") or {}):
-            return "a message's attributes"
+        what = _damaged_part(entries[int(done["Id"])], done)
+        if what is None:
+            right.append(done)
+        else:
+            text = f"the message's {what} was damaged on its way: SQS confirmed another MD5"
+            failed.append(
+                {"Id": done["Id"], "Code": DAMAGED, "Message": text, "SenderFault": False}
+            )
+    if failed:
+        answer["Successful"] = right
+        answer["Failed"] = [*(answer.get("Failed") or ()), *failed]
+
+
+def _damaged_part(entry: Mapping[str, Any], done: Mapping[str, Any]) -> str | None:
+    digest = done.get("MD5OfMessageBody")
+    if digest and digest != md5_of_body(entry["MessageBody"]):
+        return "body"
+    digest = done.get("MD5OfMessageAttributes")
+    if digest and digest != md5_of_attributes(entry.get("MessageAttributes") or {}):
+        return "attributes"
     return None
 
 

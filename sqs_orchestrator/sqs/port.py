@@ -62,6 +62,8 @@ class Failure:
     message: str = ""
     sender_fault: bool = True
     """Whether the entry itself is at fault, so that trying again is useless."""
+    maybe_done: bool = False
+    """Whether SQS may have carried it out all the same."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from aiohttp.test_utils import RawTestServer
 from botocore.credentials import ReadOnlyCredentials
 from botocore.stub import Stubber
 
+import sqs_orchestrator
 from sqs_orchestrator.errors import AccessDenied, QueueError, QueueNotFound, Throttled
 from sqs_orchestrator.sqs import lean
 from sqs_orchestrator.sqs.checksums import md5_of_attributes, md5_of_body
@@ -35,7 +36,7 @@ from sqs_orchestrator.sqs.client import BotoSQS
 from sqs_orchestrator.sqs.config import make_config
 from sqs_orchestrator.sqs.lean import LeanSQS, Unfit, open_lean, way_of
 from sqs_orchestrator.sqs.opening import open_sqs
-from sqs_orchestrator.sqs.port import SendEntry
+from sqs_orchestrator.sqs.port import Failure, SendEntry
 
 from .test_signing import by_botocore
 
@@ -202,6 +203,27 @@ async def test_lean_call_says_the_same_as_a_stock_call(server: Server, operation
     for name in ("Host", "Content-Type", "x-amzn-query-mode", "Accept-Encoding"):
         assert by_lean.headers.get(name) == by_stock.headers.get(name)
     assert "aiobotocore" in by_lean.headers["User-Agent"]
+
+
+@pytest.mark.parametrize("is_lean", [True, False])
+async def test_calls_name_the_library_as_their_user_agent(
+    server: Server, is_lean: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def user_agent(**settings: Any) -> str:
+        settings = SETTINGS | {"endpoint_url": server.url} | settings
+        async with open_sqs(**settings, lean=is_lean) as port:
+            await port.tag_queue(URL, {"a": "b"})
+        return server.requests[-1].headers["User-Agent"]
+
+    usual = await user_agent()
+    assert usual.startswith(f"sqs-orchestrator/{sqs_orchestrator.__version__} aiobotocore/")
+    assert await user_agent(config=AioConfig(user_agent="mine/1")) != usual
+    assert "mine/1" in server.requests[-1].headers["User-Agent"]
+    assert await user_agent(config=AioConfig(user_agent_extra="mine/2")) == f"{usual} mine/2"
+    # AWS knows an application by this part of it, which only botocore's own text has.
+    assert "app/mine" in await user_agent(config=AioConfig(user_agent_appid="mine"))
+    monkeypatch.setenv("AWS_SDK_UA_APP_ID", "mine")
+    assert "app/mine" in await user_agent()
 
 
 @pytest.mark.parametrize("token", [None, "t0ken/+=="])
@@ -372,15 +394,17 @@ async def test_confirmation_with_the_right_digests_is_taken(server: Server, sqs:
 
 
 @pytest.mark.parametrize("name", RIGHT)
-async def test_confirmation_with_another_digest_is_an_error(
+async def test_confirmation_with_another_digest_fails_its_entry_alone(
     server: Server, sqs: LeanSQS, name: str
 ) -> None:
     server.answer = sent(**RIGHT | {name: "0" * 32})
-    with pytest.raises(QueueError, match="MD5") as caught:
-        await sqs.send(URL, ENTRIES)
-    assert caught.value.code == "ChecksumMismatch"
-    assert caught.value.transient
-    assert caught.value.maybe_done
+    right, failure = await sqs.send(URL, ENTRIES)
+    assert right == "m"
+    assert isinstance(failure, Failure)
+    assert failure.code == "ChecksumMismatch"
+    assert "MD5" in failure.message
+    assert not failure.sender_fault
+    assert failure.maybe_done
 
 
 def handed_out(*messages: dict[str, Any]) -> Answer:
