@@ -9,7 +9,6 @@ one that its tags tell.
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from collections.abc import Callable
 from typing import Final
@@ -18,9 +17,10 @@ from .core import wire
 from .core.backoff import Backoff
 from .core.ring import Pace, Pacer
 from .errors import AccessDenied, QueueError, QueueNotFound, Throttled
+from .logs import get_logger
 from .sqs.port import SQS
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 JITTER: Final = 0.1
 """Each interval is longer or shorter by up to this part, so that a fleet started together

@@ -13,7 +13,6 @@ the next request makes a new one under a new name.
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
@@ -33,13 +32,14 @@ from .core.polling import Receivers
 from .core.ring import Pacer
 from .errors import QueueError, QueueNotFound, ReplyQueueClosed, ReplyQueueLost
 from .heartbeat import YOUNG, Heartbeat
+from .logs import get_logger
 from .outgoing import Deletion, delete_lanes
 from .retry import retrying
 from .sqs.port import SQS, Received
 from .sweeper import Sweeper
 from .tasks import Flights, Host
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 VISIBILITY_TIMEOUT = 5
 """Seconds. Longer than any delete lingers, so that no reply is received twice; short, since

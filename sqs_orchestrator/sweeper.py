@@ -15,10 +15,11 @@ from .core import ring, wire
 from .core.checks import check_flag
 from .core.names import check_prefix, queue_name_of
 from .errors import AccessDenied, QueueError, QueueNotFound
+from .logs import get_logger
 from .retry import retrying
 from .sqs.port import SQS
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 T = TypeVar("T")
 

@@ -12,7 +12,6 @@ task that leaves cannot reach it.
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -21,8 +20,9 @@ from typing import Any, Generic, TypeVar
 import anyio
 
 from .errors import SQSOrchestratorError, again
+from .logs import get_logger
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class Host:

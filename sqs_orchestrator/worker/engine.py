@@ -17,7 +17,6 @@ heed theirs. The engine keeps them all, and `drain` ends them.
 from __future__ import annotations
 
 import asyncio
-import logging
 from asyncio import CancelledError
 from collections import Counter, deque
 from collections.abc import Callable
@@ -34,6 +33,7 @@ from ..core.limits import BATCH_ENTRIES, VISIBILITY_TIMEOUT
 from ..core.polling import Intake
 from ..errors import QueueError, SendError
 from ..handlers import Handler, Handlers, Reject, Retry
+from ..logs import get_logger
 from ..message import Message
 from ..outgoing import Deletion, delete_lanes, send_lanes
 from ..sqs.port import SQS, Received
@@ -48,7 +48,7 @@ from .settings import Settings
 from .statistics import Counts, PollerStatistics
 from .visibility import Visibility
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 DELETE_LINGER: Final = 0.1
 """Seconds that the delete of a request waits for company: a crash meanwhile repeats work."""

@@ -4,7 +4,6 @@ those that fail."""
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from typing import Final
 
@@ -12,11 +11,12 @@ from ..core.backoff import Backoff
 from ..core.groups import MARGIN, Ask
 from ..core.polling import Receivers
 from ..errors import QueueError, QueueNotFound
+from ..logs import get_logger
 from ..sqs.port import SQS, Received
 from ..tasks import Host
 from .statistics import Counts
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 YOUNG_QUEUE_PATIENCE: Final = 3.0
 """Seconds from the start for which a queue that does not exist is taken to be too young: SQS
