@@ -12,7 +12,7 @@ import contextlib
 import os
 import uuid
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
-from typing import Final
+from typing import Final, TypeVar
 
 import pytest
 import pytest_asyncio
@@ -20,7 +20,7 @@ import pytest_asyncio
 import sqs_orchestrator as so
 from tests.servers import CREDENTIALS, running_server, without_mock
 
-from .proxy import Fault, FaultProxy
+from .proxy import FaultProxy
 
 LENGTH: Final = os.environ.get("SQS_FAULTS", "")
 if LENGTH not in ("", "cases", "all"):
@@ -36,7 +36,10 @@ STOCK: Final = os.environ.get("SQS_ORCHESTRATOR_LEAN") == "0"
 Connect = Callable[[], so.Connection]
 
 
-def cases(everything: Collection[Fault], *few: Fault) -> Collection[Fault]:
+Case = TypeVar("Case")
+
+
+def cases(everything: Collection[Case], *few: Case) -> Collection[Case]:
     """*everything*, or in a usual run *few* of it."""
     assert set(few) <= set(everything)
     return everything if LENGTH else few

@@ -94,7 +94,7 @@ async def test_requests_survive_what_passes(weather: Weather, fault: Fault) -> N
 
 @pytest.mark.parametrize(
     "fault",
-    cases(LASTING, Fault.DENIED, Fault.PARTLY_REFUSED),
+    cases(LASTING, Fault.PARTLY_REFUSED),
     ids=lambda fault: fault.name.lower(),
 )
 async def test_requests_survive_what_sqs_refuses(weather: Weather, fault: Fault) -> None:
