@@ -15,6 +15,8 @@ import anyio
 from .codecs import Codec, codec_or_json
 from .connection import Connection, check_connection, check_queue
 from .core.addresses import DEFAULT_PREFIXES
+from .core.backoff import Backoff
+from .errors import QueueError
 from .handlers import Handler, Handlers
 from .signals import on_signal
 from .tasks import Host
@@ -106,6 +108,7 @@ class Poller:
         self._host = Host(f"the poller of {queue}", self._closing)
         self._engine: Engine | None = None
         self._used = False
+        self._failures = 0
         self._asked_to_stop = False
         self._abort = asyncio.Event()
 
@@ -157,6 +160,11 @@ class Poller:
     async def run(self, *, handle_signals: bool = True) -> None:
         """Work until `stop()`, cancellation, SIGINT or SIGTERM, then drain.
 
+        What may pass (throttling, a fault of SQS, an endpoint out of reach) is tried again
+        for ever, with one warning, and shows in `statistics()`. `async with poller:` does
+        the same once it has found its queue, and raises where it does not within 30 s, or
+        3 s where the endpoint has never answered.
+
         Draining: no new poll; the poll in flight is awaited, and what it brings goes back;
         handlers finish until `drain_timeout`, of which the last two seconds are kept for
         replies and deletes; handlers still running then are cancelled, and their messages
@@ -175,7 +183,7 @@ class Poller:
         """
         # A signal may come while it starts, too.
         with on_signal(self._signal) if handle_signals else nullcontext():
-            await self._start()
+            await self._start(keep_trying=True)
             try:
                 await self._host.wait()
             except asyncio.CancelledError:
@@ -191,7 +199,7 @@ class Poller:
         self._host.request_stop()
 
     async def __aenter__(self) -> Self:
-        await self._start()
+        await self._start(keep_trying=False)
         return self
 
     async def __aexit__(
@@ -218,12 +226,14 @@ class Poller:
     def statistics(self) -> PollerStatistics:
         """A snapshot of the counters."""
         if self._engine is None:
-            return PollerStatistics(failure=self._host.failure)
+            return PollerStatistics(
+                consecutive_failures=self._failures, failure=self._host.failure
+            )
         return self._engine.statistics()
 
     # -------------------------------------------------------------------- internals
 
-    async def _start(self) -> None:
+    async def _start(self, *, keep_trying: bool) -> None:
         if not self._handlers:
             raise ValueError(
                 f"the poller of {self.queue!r} has no handler: pass one, or use @poller.handler"
@@ -242,14 +252,27 @@ class Poller:
             await self._host.start()
             with self._host.until_stop():
                 if not self._host.stopping:
-                    await self._work()
+                    await self._work(await self._found(keep_trying))
         except BaseException:
             self._sqs.release(self)
             await self._host.stop()
             raise
 
-    async def _work(self) -> None:
-        url = await self._sqs.queue_url(self.queue)
+    async def _found(self, keep_trying: bool) -> str:
+        """The URL of the queue."""
+        backoff = Backoff()
+        while True:
+            try:
+                return await self._sqs.queue_url(self.queue)
+            except QueueError as error:
+                if not keep_trying or not error.transient:
+                    raise
+                self._failures += 1
+                log = logger.warning if self._failures == 1 else logger.debug
+                log("finding the queue %r failed and is tried again: %s", self.queue, error)
+            await asyncio.sleep(backoff.next())
+
+    async def _work(self, url: str) -> None:
         self._engine = Engine(
             self._host, self._sqs, url, self._settings, self._handlers, self._codec
         )

@@ -28,7 +28,8 @@ class PollerStatistics:
         waiting: Messages that wait for a place now.
         answering: Replies on their way now.
         seconds_since_poll: Seconds since a receive last succeeded; `None` before the first.
-        consecutive_failures: Receives that have failed since.
+        consecutive_failures: Receives that have failed since; before the first, attempts
+            to find the queue, too.
         failure: Why it stopped by itself; `None` while it has not.
     """
 

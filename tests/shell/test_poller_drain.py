@@ -636,6 +636,45 @@ async def test_queue_just_created_may_be_too_young(bench: Bench) -> None:
         await until(lambda: handled)
 
 
+async def test_run_keeps_trying_to_find_its_queue_and_entering_does_not(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.sqs.forget_url("orders")
+    bench.faults.fail("GetQueueUrl", QueueError("unreachable", transient=True), times=None)
+    with pytest.raises(QueueError, match="unreachable"):
+        async with Poller(bench.sqs, "orders", sleeper(0)):
+            pass
+    poller = Poller(bench.sqs, "orders", sleeper(0))
+    run = asyncio.create_task(poller.run())
+    await asyncio.sleep(600)
+    assert not run.done()
+    assert poller.statistics().consecutive_failures > 10
+    assert poller.statistics().seconds_since_poll is None
+    # Each attempt is several calls; what counts is that they do not spin.
+    assert bench.calls("GetQueueUrl") < 600
+    assert [record.levelname for record in caplog.records].count("WARNING") == 1
+    bench.faults.clear()
+    await bench.ask("a")
+    await until(lambda: bench.empty)
+    assert poller.statistics().consecutive_failures == 0
+    poller.stop()
+    await run
+
+
+async def test_run_can_be_stopped_while_it_tries_to_find_its_queue(bench: Bench) -> None:
+    bench.sqs.forget_url("orders")
+    bench.faults.fail("GetQueueUrl", QueueError("unreachable", transient=True), times=None)
+    poller = Poller(bench.sqs, "orders", sleeper(0))
+    run = asyncio.create_task(poller.run())
+    await asyncio.sleep(100)
+    began = now()
+    poller.stop()
+    await run
+    assert now() == began
+    with pytest.raises(RuntimeError, match="ran before"):
+        await poller.run()
+
+
 @pytest.mark.parametrize("error", [Throttled, QueueError])
 async def test_passing_failures_of_polls_are_tried_again_with_backoff(
     bench: Bench, error: type[QueueError], caplog: pytest.LogCaptureFixture
