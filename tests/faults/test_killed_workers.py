@@ -128,7 +128,7 @@ async def test_worker_that_is_asked_to_stop_stops_in_time_and_leaves_nothing_hid
     options = {"work": 0.3, "concurrency": 10, "visibility_timeout": 90}
     drain_timeout = 8.0
     load = Load(queue, prefix, at_once=200, timeout=60.0, hurried=False, own=own_number)
-    numbers = range(200)
+    numbers = range(200 if WHOLE else 100)
     stopping = await fleet.add(queue, drain_timeout=drain_timeout, **options)
     loop = asyncio.get_running_loop()
     async with connect() as sqs, asyncio.TaskGroup() as group:
