@@ -25,7 +25,7 @@ from typing import Any, Final
 import sqs_orchestrator
 from sqs_orchestrator.sqs.opening import open_sqs
 from tests import servers
-from tests.benchmarks import apart, report
+from tests.benchmarks import apart, pages, report
 from tests.benchmarks.contenders import (
     CONTENDERS,
     OPTIONAL,
@@ -187,7 +187,14 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
         metavar="DIRECTORY",
         help=f"draw the plots of the documentation (default: {ASSETS.relative_to(ROOT)})",
     )
+    parser.add_argument(
+        "--pages",
+        action="store_true",
+        help="draw the plots, and write the figures into the README and the documentation",
+    )
     options = parser.parse_args(arguments)
+    if options.pages:
+        options.plots = options.plots or ASSETS
     options.given = arguments
     options.rounds = options.rounds or (2 if options.quick else 5)
     return options
@@ -212,6 +219,9 @@ def main(arguments: Sequence[str]) -> int:
     if options.plots is not None:
         for drawn in draw(results, options.plots):
             print(f"Drawn: {drawn}")
+    if options.pages:
+        for written in pages.write(results):
+            print(f"Written: {written}")
     return 0
 
 

@@ -23,7 +23,7 @@ from tests.benchmarks.contenders import (
 from tests.benchmarks.results import Measure, Results, Spread
 from tests.benchmarks.scenarios import CONCURRENT
 
-_NAMES: Final = {
+NAMES: Final = {
     OURS: "this library",
     OURS_UVLOOP: "this library, uvloop",
     OURS_SESSION: "this library, your own session",
@@ -110,7 +110,7 @@ def _curves(
 ) -> str | None:
     """Curves over the number of concurrent requests."""
     curves = []
-    for contender, name in _NAMES.items():
+    for contender, name in NAMES.items():
         points = [
             (at_a_time, spread)
             for at_a_time in CONCURRENT
@@ -230,7 +230,7 @@ def _bars(results: Results, title: str, under: str, measure: Measure) -> str | N
     """A bar for each contender at a thousand requests at a time."""
     rows = [
         (contender, spread)
-        for contender in _NAMES
+        for contender in NAMES
         if (spread := results.spread(asking(1_000), contender, measure)) is not None
     ]
     if not rows:
@@ -241,7 +241,7 @@ def _bars(results: Results, title: str, under: str, measure: Measure) -> str | N
     for number, (contender, spread) in enumerate(rows):
         at = top + number * step
         length = (_WIDTH - left - 70) * spread.median / most
-        parts.append(_text(left - 10, at + 14, _NAMES[contender], anchor="end"))
+        parts.append(_text(left - 10, at + 14, NAMES[contender], anchor="end"))
         parts.append(
             f'<rect fill="{_COLOURS[contender]}" x="{left}" y="{at}" width="{length:.1f}"'
             f' height="18"><title>{escape(_short(spread))}</title></rect>'

@@ -11,20 +11,21 @@ from tests.benchmarks.results import Measure, Results, Spread
 
 def report(results: Results) -> str:
     """All of it."""
-    parts = [_facts(results)]
+    parts = [facts(results)]
     parts += [_scenario(results, name) for name in results.scenarios()]
     parts += [_apart(results), _bars(list(bars(results)))]
     return "\n\n".join(filter(None, parts))
 
 
-def _facts(results: Results) -> str:
-    facts = results.facts
-    packages = ", ".join(f"{name} {version}" for name, version in facts["packages"].items())
-    load = f"load {facts['load before']:.1f} before and {facts.get('load after', 0):.1f} after"
-    spread = f"{facts['rounds']} rounds: medians, and least to most."
+def facts(results: Results) -> str:
+    """What was measured on what."""
+    known = results.facts
+    packages = ", ".join(f"{name} {version}" for name, version in known["packages"].items())
+    load = f"load {known['load before']:.1f} before and {known.get('load after', 0):.1f} after"
+    rounds = f"{known['rounds']} rounds: medians, and least to most."
     lines = [
-        f"Server: {facts['server']}. Machine: {facts['machine']}; {load}.",
-        f"Python {facts['python']}, {packages}. {spread}",
+        f"Server: {known['server']}. Machine: {known['machine']}; {load}.",
+        f"Python {known['python']}, {packages}. {rounds}",
     ]
     lines += [f"Left out: {name}: {why}" for name, why in results.left_out.items()]
     return "\n".join(lines)
@@ -36,16 +37,16 @@ def _scenario(results: Results, name: str) -> str:
     rows = [
         [
             contender,
-            _figure(results.spread(name, contender, lambda sample: sample.rate), "{:,.0f}"),
-            _figure(
+            figure(results.spread(name, contender, lambda sample: sample.rate), "{:,.0f}"),
+            figure(
                 results.spread(name, contender, lambda sample: sample.latency * 1000)
                 if results.of(name, contender)[0].median_latency is not None
                 else None,
                 "{:,.1f}",
             ),
-            _figure(results.spread(name, contender, lambda sample: sample.calls_each), "{:.2f}"),
-            _figure(results.spread(name, contender, lambda sample: sample.cpu * 1000), "{:.2f}"),
-            *(_spread(results.ratio(name, contender, against, measure)) for measure in _COMPARED),
+            figure(results.spread(name, contender, lambda sample: sample.calls_each), "{:.2f}"),
+            figure(results.spread(name, contender, lambda sample: sample.cpu * 1000), "{:.2f}"),
+            *(spread(results.ratio(name, contender, against, measure)) for measure in _COMPARED),
         ]
         for contender in contenders
     ]
@@ -71,21 +72,23 @@ def _bars(found: Iterable[Bar]) -> str:
     rows = []
     for bar in found:
         verdict = {True: "met", False: "MISSED", None: "not measured"}[bar.met]
-        measured = "" if bar.measured is None else _spread(bar.measured, bar.unit)
+        measured = "" if bar.measured is None else spread(bar.measured, bar.unit)
         rows.append([bar.what, bar.limit, measured, verdict])
     return table("Bars", ["", "bar", "measured", ""], rows)
 
 
-def _figure(spread: Spread | None, form: str) -> str:
-    return "" if spread is None else form.format(spread.median)
+def figure(found: Spread | None, form: str) -> str:
+    """The median alone."""
+    return "" if found is None else form.format(found.median)
 
 
-def _spread(spread: Spread | None, unit: str = "") -> str:
-    if spread is None:
+def spread(found: Spread | None, unit: str = "") -> str:
+    """The median, and the least and the most."""
+    if found is None:
         return ""
-    if spread.least == spread.most:
-        return f"{_short(spread.median)}{unit}"
-    return f"{_short(spread.median)}{unit} ({_short(spread.least)} to {_short(spread.most)})"
+    if found.least == found.most:
+        return f"{_short(found.median)}{unit}"
+    return f"{_short(found.median)}{unit} ({_short(found.least)} to {_short(found.most)})"
 
 
 def _short(number: float) -> str:

@@ -29,7 +29,7 @@ class Scenario:
 
 CONCURRENT: Final = (1, 10, 100, 1_000, 10_000)
 
-_COUNTS: Final = {1: 100, 10: 500, 100: 1_000, 1_000: 2_000, 10_000: 10_000}
+_COUNTS: Final = {1: 100, 10: 500, 100: 1_000, 1_000: 5_000, 10_000: 10_000}
 
 
 def scenarios() -> list[Scenario]:

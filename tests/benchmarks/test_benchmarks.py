@@ -12,7 +12,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from sqs_orchestrator.core import ring
-from tests.benchmarks import fleet, programs
+from tests.benchmarks import fleet, pages, programs
 from tests.benchmarks.__main__ import load
 from tests.benchmarks.bars import Bar, asking, bars
 from tests.benchmarks.contenders import (
@@ -25,7 +25,7 @@ from tests.benchmarks.contenders import (
     SINGLE,
     program,
 )
-from tests.benchmarks.plots import draw
+from tests.benchmarks.plots import NAMES, draw
 from tests.benchmarks.programs import Unavailable
 from tests.benchmarks.report import report
 from tests.benchmarks.results import Results, Sample, Spread
@@ -114,6 +114,30 @@ def test_results_survive_their_file(results: Results, tmp_path: Path) -> None:
     path = tmp_path / "results.json"
     path.write_text(json.dumps(asdict(results)), "utf-8")
     assert load(path) == results
+
+
+def test_pages_get_the_figures_and_keep_their_text(
+    results: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = {}
+    for name in ("PAGE", "README"):
+        real: Path = getattr(pages, name)
+        copy = tmp_path / name
+        copy.write_text(real.read_text("utf-8"), "utf-8")
+        monkeypatch.setattr(pages, name, copy)
+        before, _, rest = copy.read_text("utf-8").partition(pages.BEGIN)
+        texts[copy] = before, rest.partition(pages.END)[2]
+    for _ in range(2):
+        assert list(pages.write(results)) == list(texts)
+    for copy, (before, after) in texts.items():
+        written = copy.read_text("utf-8")
+        assert written.startswith(before + pages.BEGIN)
+        assert written.endswith(pages.END + after)
+        assert "| this library | " in written
+        assert "| 0.60 |" in written
+        assert f"{NAMES[SINGLE]} | " not in written  # it was not measured
+    bar = "| CPU per round trip, to the floor's | at most 0.5 x | 0.333 x (0.333 to 0.333) | met |"
+    assert bar in (tmp_path / "PAGE").read_text("utf-8")
 
 
 def test_plots_are_well_formed(results: Results, tmp_path: Path) -> None:
