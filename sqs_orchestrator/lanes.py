@@ -81,6 +81,7 @@ class Lanes(Generic[E]):
         policy: Callable[[str], Policy],
     ) -> None:
         self._host = host
+        self._loop = asyncio.get_running_loop()
         self._operation = operation
         self._policy = policy
         self._lanes: dict[str, _Running[E]] = {}
@@ -99,7 +100,7 @@ class Lanes(Generic[E]):
         if lane is None:
             lane = self._lanes[url] = _Running(url, self._policy(url))
             lane.flushing = self._flushed is not None
-        lane.add(entry, entry.size, asyncio.get_running_loop().time())
+        lane.add(entry, entry.size, self._loop.time())
         self._schedule(lane)
 
     def withdraw(self, url: str, entry: E) -> bool:
@@ -134,12 +135,12 @@ class Lanes(Generic[E]):
         # Not at once: whatever else this turn of the loop adds should travel with it.
         if not lane.scheduled:
             lane.scheduled = True
-            asyncio.get_running_loop().call_soon(self._pump, lane)
+            self._loop.call_soon(self._pump, lane)
 
     def _pump(self, lane: _Running[E]) -> None:
         """Start the batches that are due, and see to it that the next is not missed."""
         lane.scheduled = False
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         if lane.timer is not None:
             lane.timer.cancel()
             lane.timer = None
@@ -182,7 +183,7 @@ class Lanes(Generic[E]):
         results: Sequence[str | Failure | QueueError | None],
     ) -> None:
         """Tell each entry what became of it, or let it go again."""
-        now = asyncio.get_running_loop().time()
+        now = self._loop.time()
         again: list[tuple[E, int]] = []
         passing = 0
         for entry, result in zip(batch, results, strict=False):

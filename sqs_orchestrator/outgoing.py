@@ -78,8 +78,8 @@ class Deletion(Entry):
 
     __slots__ = ("receipt_handle",)
 
-    def __init__(self, receipt_handle: str) -> None:
-        super().__init__(0, asyncio.get_running_loop().time() + DELETE_PATIENCE)
+    def __init__(self, receipt_handle: str, now: float) -> None:
+        super().__init__(0, now + DELETE_PATIENCE)
         self.receipt_handle = receipt_handle
 
     def failed(self, error: QueueError | SendError) -> None:

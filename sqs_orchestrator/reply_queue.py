@@ -535,10 +535,11 @@ class ReplyQueue:
             live.trouble = None
             self._consecutive_failures = 0
             self._backoff.reset()
+            now = asyncio.get_running_loop().time()
             for received in messages:
-                self._dispatch(live, received)
-            took = asyncio.get_running_loop().time() - began
-            await self._host.pause(live.receivers.pause(len(messages), took, self._wait_time))
+                self._dispatch(live, received, now)
+            pause = live.receivers.pause(len(messages), now - began, self._wait_time)
+            await self._host.pause(pause)
             live.receivers.ended(BATCH_ENTRIES, len(messages))
         self._refill(live)
 
@@ -560,7 +561,7 @@ class ReplyQueue:
             logger.error("the reply queue cannot be read: %s", error)
             live.fail(error)
 
-    def _dispatch(self, live: Live, received: Received) -> None:
+    def _dispatch(self, live: Live, received: Received, now: float) -> None:
         try:
             head = wire.parse_reply(received.attributes)
             waiter = live.waiters.get(head.correlation_id) if head.correlation_id else None
@@ -573,7 +574,7 @@ class ReplyQueue:
                     live.forget(waiter)
         except Exception:  # whatever somebody sends us, the others' replies come after it
             logger.exception("a reply could not be taken")
-        self._deletes.add(live.url, Deletion(received.receipt_handle))
+        self._deletes.add(live.url, Deletion(received.receipt_handle, now))
 
 
 async def _glance(port: SQS, name: str) -> None:

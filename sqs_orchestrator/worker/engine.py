@@ -162,7 +162,7 @@ class Engine:
             return Ask(0, 0)
         ask = Ask(BATCH_ENTRIES, self._settings.wait_time)
         if self._fifo:
-            ask = self._groups.ask(asyncio.get_running_loop().time(), ask.wait)
+            ask = self._groups.ask(self._loop.time(), ask.wait)
         room = self._intake.room(len(self._running), len(self._waiting), asked)
         return Ask(min(room, ask.most), ask.wait)
 
@@ -180,7 +180,7 @@ class Engine:
             self._receiving.refill()
 
     def _take_all(self, batch: list[Received]) -> None:
-        now = asyncio.get_running_loop().time()
+        now = self._loop.time()
         for received in batch:
             self._take(received, now)
         self._start_waiting()
@@ -254,17 +254,16 @@ class Engine:
         return handler
 
     def _run(self, held: Held, handler: Handler) -> None:
-        loop = asyncio.get_running_loop()
         held.handler = handler
-        held.started = loop.time()
-        task = held.task = loop.create_task(_called(handler, held.message, self._codec))
+        held.started = self._loop.time()
+        task = held.task = self._loop.create_task(_called(handler, held.message, self._codec))
         self._running[task] = held
         task.add_done_callback(self._ran)
 
     def _ran(self, task: asyncio.Task[Any]) -> None:
         """A handler has ended: carry out what it decided, and go on."""
         held = self._running.pop(task)
-        self._intake.finished(asyncio.get_running_loop().time() - held.started)
+        self._intake.finished(self._loop.time() - held.started)
         error: BaseException | None = None
         result: Any = None
         try:
@@ -377,11 +376,12 @@ class Engine:
         self._visibility.let_go(held)
         self._settle(held)
         self._counts.deleted += 1
-        self._deletes.add(self._url, _Delete(held.received.receipt_handle, self._unclog))
+        handle, now = held.received.receipt_handle, self._loop.time()
+        self._deletes.add(self._url, _Delete(handle, now, self._unclog))
 
     def _leave(self, held: Held, delay: float | None = None) -> None:
         """Let it come back, after *delay* or when its visibility runs out."""
-        now = asyncio.get_running_loop().time()
+        now = self._loop.time()
         returns = self._visibility.hidden_until(held, now)
         self._visibility.let_go(held)
         if delay is not None:
@@ -458,7 +458,7 @@ class Engine:
                 )
 
     async def _wind_up(self) -> None:
-        end = asyncio.get_running_loop().time() + self._settings.drain_timeout
+        end = self._loop.time() + self._settings.drain_timeout
         handlers_end = end - min(FLUSH_RESERVE, self._settings.drain_timeout / 2)
         for held in [*self._waiting, *self._groups.drain()]:
             self._release(held)
@@ -515,8 +515,8 @@ class _Delete(Deletion):
 
     __slots__ = ("_ended",)
 
-    def __init__(self, receipt_handle: str, ended: Callable[[], None]) -> None:
-        super().__init__(receipt_handle)
+    def __init__(self, receipt_handle: str, now: float, ended: Callable[[], None]) -> None:
+        super().__init__(receipt_handle, now)
         self._ended = ended
 
     def done(self, result: str | None) -> None:
