@@ -102,9 +102,8 @@ async def run(endpoint_url: str, results: Results, options: argparse.Namespace) 
             await team.settled()
         if not options.scenarios:
             ours = [team for team in teams if team.contender.name in (OURS, OURS_SESSION)]
-            # So long that the polls are over which the last requests opened.
-            seconds = 5 if options.quick else 21
-            results.apart["idle processes"] = await stage.idle(ours, seconds)
+            # The polls that the last requests opened are over before that.
+            results.apart["idle processes"] = await stage.idle(ours, 5 if options.quick else 60)
 
 
 async def _alone(endpoint_url: str, results: Results, options: argparse.Namespace) -> None:
