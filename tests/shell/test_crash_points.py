@@ -186,6 +186,21 @@ async def test_request_that_waits_in_a_deleted_queue_ends_with_its_timeout(
 # ------------------------------------------------------------------------- workers
 
 
+async def test_worker_killed_before_its_handler_began_leaves_the_request_to_another(
+    server: MemoryServer,
+) -> None:
+    async with requester(server) as publisher, worker(server) as doomed:
+        gate = doomed.client.hold("ReceiveMessage", answer=True)
+        request = asyncio.create_task(publisher.request("orders", 1, timeout=100))
+        await gate.arrived()
+        doomed.die()
+        async with worker(server) as other:
+            assert (await request).json() == 1
+            assert VISIBILITY_TIMEOUT <= now() < VISIBILITY_TIMEOUT + 2
+        assert doomed.started == []
+        assert other.started == [1]
+
+
 async def test_worker_killed_before_the_reply_left_has_its_work_done_again(
     server: MemoryServer,
 ) -> None:
@@ -221,6 +236,32 @@ async def test_worker_killed_between_reply_and_delete_has_its_work_done_again_fo
             await until(lambda: replies_to(publisher).statistics().unmatched == 1)
 
 
+async def test_worker_killed_while_it_drains_has_its_work_done_again(
+    server: MemoryServer,
+) -> None:
+    begun: list[int] = []
+
+    async def toil(message: Message) -> None:
+        begun.append(message.json())
+        await asyncio.sleep(20)
+
+    async with (
+        requester(server) as publisher,
+        worker(server, toil, concurrency=1) as doomed,
+    ):
+        first = asyncio.create_task(publisher.request("orders", 1, timeout=100))
+        await until(lambda: begun)
+        doomed.poller.stop()
+        await asyncio.sleep(5)
+        doomed.die()
+        # The handler ends in the drain, and nobody hears of it.
+        async with worker(server) as other:
+            assert (await first).json() == 1
+            assert VISIBILITY_TIMEOUT <= now() < VISIBILITY_TIMEOUT + 2
+            await until(lambda: not server.messages("orders"))
+        assert begun == other.started == [1]
+
+
 async def test_request_that_expired_with_a_killed_worker_is_not_done_again(
     server: MemoryServer,
 ) -> None:
@@ -243,6 +284,20 @@ async def test_messages_whose_receive_got_lost_come_back_when_their_visibility_r
         assert (await publisher.request("orders", 1, timeout=100)).json() == 1
         assert VISIBILITY_TIMEOUT <= now() < VISIBILITY_TIMEOUT + 2
         assert working.started == [1]
+
+
+async def test_request_delivered_twice_is_handled_twice_and_answered_once(
+    server: MemoryServer,
+) -> None:
+    server.duplicate("orders")
+    async with requester(server) as publisher, worker(server) as working:
+        assert (await publisher.request("orders", 1)).json() == 1
+        await until(lambda: working.poller.statistics().replies == 2)
+        assert working.started == [1, 1]
+        # Whoever asks next receives the second reply too.
+        assert (await publisher.request("orders", 2)).json() == 2
+        await until(lambda: replies_to(publisher).statistics().unmatched == 1)
+        await until(lambda: not server.messages("orders"))
 
 
 async def test_message_of_a_blocked_event_loop_is_handled_by_another_worker(

@@ -24,6 +24,7 @@ from sqs_orchestrator import (
     Retry,
 )
 from sqs_orchestrator.errors import AccessDenied, QueueNotFound, Throttled
+from sqs_orchestrator.outgoing import DELETE_PATIENCE
 from sqs_orchestrator.sqs.port import Failure, SendEntry
 from sqs_orchestrator.testing import MemoryServer
 from sqs_orchestrator.worker import engine, outcomes
@@ -134,6 +135,23 @@ async def test_delete_that_is_refused_leaves_message_to_come_back(bench: Bench) 
     async with Poller(bench.sqs, "orders", returning(None), visibility_timeout=5) as poller:
         await until(lambda: bench.empty)
     assert poller.statistics().redelivered == 1
+
+
+async def test_delete_that_fails_for_long_is_given_up_and_message_comes_back(
+    bench: Bench,
+) -> None:
+    bench.faults.fail("DeleteMessageBatch", Throttled, times=None)
+    await bench.send("a")
+    async with Poller(bench.sqs, "orders", returning(None), visibility_timeout=60) as poller:
+        await asyncio.sleep(DELETE_PATIENCE + 6)
+        calls = bench.calls("DeleteMessageBatch")
+        assert calls > 5
+        await asyncio.sleep(20)
+        assert bench.calls("DeleteMessageBatch") == calls
+        bench.faults.clear()
+        await until(lambda: bench.empty)
+        assert now() > 60
+    assert poller.statistics().received == 2
 
 
 # --------------------------------------------------------- replies that fail

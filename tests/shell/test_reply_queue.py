@@ -396,6 +396,10 @@ async def test_replies_that_cannot_be_deleted_are_reported_once(
             await asyncio.sleep(0.5)
     warnings = [record for record in caplog.records if "deleted" in record.message]
     assert len(warnings) == 1
+    # They come again, and nobody waits for them any more.
+    statistics = bench.replies.statistics()
+    assert statistics.replies == 30
+    assert statistics.unmatched > 0
 
 
 # ----------------------------------------------------------------------- failures
