@@ -19,8 +19,9 @@ What must hold after each run, whatever was drawn:
 5. When a worker has stopped gracefully, nothing that it received and did not start is hidden, and
    nothing that it handled is handled again. Asked a second time, it stops at once.
 6. On a FIFO queue, messages of one group are first started in the order in which SQS took them.
-7. Nothing is left: no entry in any table or lane, no timer, no task, no reply queue. Whoever has
-   left something, even while being cancelled, left it closed.
+7. Nothing is left: no entry in any table or lane, no timer, no task, no reply queue. A worker whose
+   queue is empty holds nothing. Whoever has left something, even while being cancelled, left it
+   closed; and what was cancelled while it was entered has ended.
 8. Nothing is complained of: no exception that nobody retrieved, no error in the log but those of
    handlers, nothing that the loop had to report.
 """
@@ -129,11 +130,14 @@ class Ask:
     one_way: bool = False
 
 
+Who = Literal["connection", "replies", "publisher", "poller"]
+
+
 @dataclass(frozen=True, slots=True)
 class Leave:
     """Who is left, when, and how long after that the one who leaves is cancelled."""
 
-    who: Literal["connection", "replies", "publisher", "poller"]
+    who: Who
     at: float
     cancel_after: float | None = None
 
@@ -157,9 +161,11 @@ class Plan:
     """When the reply queue is deleted by hand."""
     stops: Sequence[tuple[Literal["stop", "signal", "cancel"], float]] = ()
     """How the first worker is asked to stop; another takes over."""
+    enters: Sequence[Who] = ("replies", "publisher", "poller")
+    """In which order those over the connection are entered, all at the same moment."""
+    cancel_entering: tuple[Who, float] | None = None
+    """Whose start is cancelled, how long after it began."""
     leaves: Sequence[Leave] = ()
-    cancel_entering: float | None = None
-    """How long after it began the first worker's start is cancelled."""
     faults: int = 0
     """How many calls fail, or lose their answer."""
 
@@ -439,6 +445,17 @@ class Played:
             elif self.finished[number] and not may_come_back:
                 self.wrong.append(f"{number} was handled, and will be handled again")
 
+    def check_holds_nothing(self, poller: so.Poller) -> None:
+        """The worker's queue is empty."""
+        engine = poller._engine
+        if engine is None:
+            # All has ended before it had found its queue.
+            return
+        if engine._running or engine._waiting or engine._groups.waiting:
+            self.wrong.append(f"the queue is empty, and there is still {engine!r}")
+        if kept := len(engine._visibility):
+            self.wrong.append(f"the queue is empty, and {kept} messages are kept hidden")
+
     def check_nothing_pends(self, publisher: so.Publisher) -> None:
         """All requests have ended, and the publisher is still open."""
         self.things.append(publisher)
@@ -547,6 +564,8 @@ async def _work(played: Played, far: so.Connection, asking: asyncio.Task[None]) 
     task = asyncio.create_task(poller.run(handle_signals=False))
     await asking
     await _until_empty(played)
+    if not plan.faults:
+        played.check_holds_nothing(poller)
     poller.stop()
     await task
 
@@ -659,15 +678,24 @@ async def _come_and_go(played: Played) -> None:
         "publisher": publisher,
         "poller": played.poller(sqs),
     }
-    for name, thing in things.items():
-        task = asyncio.create_task(thing.__aenter__())
-        if name == "poller" and plan.cancel_entering is not None:
-            timer = played.loop.call_later(plan.cancel_entering, task.cancel)
-            await asyncio.wait({task})
-            timer.cancel()
-            if task.cancelled():
-                continue
-        await task
+    await asyncio.create_task(sqs.__aenter__())
+    entering = {name: asyncio.create_task(things[name].__aenter__()) for name in plan.enters}
+    timer: TimerHandle | None = None
+    if plan.cancel_entering is not None:
+        who, after = plan.cancel_entering
+        timer = played.loop.call_later(after, entering[who].cancel)
+    await asyncio.wait(entering.values())
+    if timer is not None:
+        timer.cancel()
+    for name, task in entering.items():
+        if task.cancelled():
+            assert plan.cancel_entering is not None
+            if name != plan.cancel_entering[0]:
+                played.wrong.append(f"entering the {name} was cancelled by nobody")
+            if not things[name]._host.ended:
+                played.wrong.append(f"entering the {name} was cancelled, and it has not ended")
+        else:
+            task.result()
     leaving = [
         asyncio.create_task(_leave(played, things[leave.who], leave)) for leave in plan.leaves
     ]

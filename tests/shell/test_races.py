@@ -127,6 +127,7 @@ STOPPING = st.tuples(st.sampled_from(["stop", "signal", "cancel"]), SOMETIME)
         asks(8, at=SOMETIME, work=AT_ONCE | st.just(1.0), one_way=st.booleans()),
         stops=st.lists(STOPPING, min_size=1, max_size=1),
         concurrency=st.integers(1, 3),
+        visibility_timeout=st.sampled_from([2.0, 30.0]),
     )
 )
 def test_stop_meets_receive(plan: Plan) -> None:
@@ -164,7 +165,8 @@ def test_second_cancellation_meets_drain(plan: Plan) -> None:
     assert_invariants(play(plan))
 
 
-NAMES = ("connection", "replies", "publisher", "poller")
+ENTERED: Final = ("replies", "publisher", "poller")
+NAMES: Final = ("connection", *ENTERED)
 LEAVING_ALL = st.tuples(
     *(st.builds(Leave, st.just(name), SOMETIME, never_or(AT_ONCE)) for name in NAMES)
 )
@@ -177,11 +179,12 @@ LEAVING_SOON = st.tuples(
 @given(
     plans(
         asks(at=SOMETIME, one_way=st.booleans(), cancel_after=never_or(SOMETIME)),
+        enters=st.permutations(ENTERED),
+        cancel_entering=st.none() | st.tuples(st.sampled_from(ENTERED), AT_ONCE),
         leaves=LEAVING_ALL | LEAVING_SOON,
-        cancel_entering=never_or(AT_ONCE),
     )
 )
-def test_everything_is_left_in_any_order_by_other_tasks(plan: Plan) -> None:
+def test_everything_is_entered_and_left_in_any_order_by_other_tasks(plan: Plan) -> None:
     assert_invariants(play(plan))
 
 
