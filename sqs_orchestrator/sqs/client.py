@@ -15,7 +15,7 @@ import botocore.exceptions as boto
 from ..core import limits
 from .clock import Clock
 from .config import make_config, read_timeout_of
-from .failures import date_of, error_of, own_code, unreadable
+from .failures import date_of, error_of, own_code, short, unreadable
 from .port import NO_ATTRIBUTES, Failure, Listing, Received, SendEntry
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["BotoSQS", "make_config", "read_timeout_of"]
 
 _IDS: Final = tuple(str(index) for index in range(limits.BATCH_ENTRIES))
+INDICES: Final = {entry_id: index for index, entry_id in enumerate(_IDS)}
+"""Which entry of a batch an answer means."""
 _ALL: Final = ["All"]
 _SYSTEM_ATTRIBUTES: Final = ["SentTimestamp", "ApproximateReceiveCount", "MessageGroupId"]
 
@@ -135,9 +137,9 @@ class BotoSQS:
         try:
             return [
                 Received(
-                    message["MessageId"],
-                    message["ReceiptHandle"],
-                    message["Body"],
+                    _text(message["MessageId"]),
+                    _text(message["ReceiptHandle"]),
+                    _text(message["Body"]),
                     message.get("MessageAttributes", NO_ATTRIBUTES),
                     message.get("Attributes", _NO_SYSTEM),
                 )
@@ -305,17 +307,23 @@ def _by_entry(
     results: list[Any] = [_FORGOTTEN] * count
     try:
         for entry in successful:
-            results[int(entry["Id"])] = entry[wanted] if wanted else None
+            results[INDICES[entry["Id"]]] = entry[wanted] if wanted else None
         for entry in failed:
-            results[int(entry["Id"])] = Failure(
-                own_code(entry.get("Code") or ""),
-                entry.get("Message") or "",
+            results[INDICES[entry["Id"]]] = Failure(
+                own_code(short(entry.get("Code") or "")),
+                short(entry.get("Message") or ""),
                 bool(entry.get("SenderFault", True)),
                 maybe_done=entry.get("Code") == DAMAGED,
             )
     except _MALFORMED as exc:
         raise unreadable(operation, queue_url, f"{type(exc).__name__}: {exc}") from exc
     return results
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{type(value).__name__} where text is due")
+    return value
 
 
 def _queue_url(operation: str, name: str, answer: dict[str, Any]) -> str:

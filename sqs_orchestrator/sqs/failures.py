@@ -6,6 +6,9 @@ What they do not say by themselves is whether SQS may have carried the call out:
 - once the request is on its way (read timeout, reset, an answer that makes no sense, 5xx),
   it may have;
 - a 4xx is a refusal, so it has not.
+
+What SQS said, or whoever answered in its place, is on one line in the texts of ours: they get
+logged.
 """
 
 from __future__ import annotations
@@ -21,9 +24,10 @@ import aiohttp
 import botocore.exceptions as boto
 
 from ..errors import AccessDenied, QueueError, QueueNotFound, Throttled
+from ..logs import printable
 from .clock import epoch_of
 
-__all__ = ["date_of", "error_of", "is_skew", "own_code", "refusal_of", "unreadable"]
+__all__ = ["date_of", "error_of", "is_skew", "own_code", "refusal_of", "short", "unreadable"]
 
 _NOT_FOUND: Final = frozenset({"QueueDoesNotExist", "NonExistentQueue", "InvalidAddress"})
 
@@ -138,7 +142,7 @@ def error_of(
     about = f"{operation}{f' on {queue}' if queue else ''}"
     if isinstance(exc, _NO_CREDENTIALS):
         return AccessDenied(
-            f"{about}: there are no usable AWS credentials ({exc}): set them in the "
+            f"{about}: there are no usable AWS credentials ({_short(exc)}): set them in the "
             "environment, a profile or a role, or pass them to connect()",
             **facts,
         )
@@ -152,7 +156,7 @@ def error_of(
         # A certificate that is not trusted now will not be in a second; a handshake that
         # broke off is one more lost connection.
         return QueueError(
-            f"{about}: no secure connection to {place}: {cause}: check the endpoint URL, a "
+            f"{about}: no secure connection to {place}: {_short(cause)}: check the endpoint URL, a "
             "proxy in between, and the certificates (AWS_CA_BUNDLE)",
             transient="certificate" not in str(cause).lower(),
             **facts,
@@ -176,7 +180,7 @@ def error_of(
     if isinstance(cause, aiohttp.InvalidURL | Warning) or (
         isinstance(exc, boto.BotoCoreError) and not isinstance(exc, _TRANSPORT)
     ):
-        return QueueError(f"{about}: the call could not be made: {exc}", **facts)
+        return QueueError(f"{about}: the call could not be made: {_short(exc)}", **facts)
     if isinstance(exc, _TRANSPORT):
         return QueueError(
             f"{about}: the connection to {place} broke off: {_short(cause)}; SQS may have done "
@@ -229,8 +233,8 @@ def _refusal(operation: str, queue: str | None, exc: Any) -> QueueError:
     error = exc.response.get("Error") or {}
     metadata = exc.response.get("ResponseMetadata") or {}
     status = metadata.get("HTTPStatusCode") or 0
-    code = own_code(str(error.get("Code") or "")) or (str(status) if status else "Unknown")
-    said = str(error.get("Message") or "no further explanation")
+    code = own_code(short(str(error.get("Code") or ""))) or (str(status) if status else "Unknown")
+    said = short(str(error.get("Message") or "no further explanation"))
     facts: dict[str, Any] = {"operation": operation, "queue": queue, "code": code}
     about = f"{operation}{f' on {queue}' if queue else ''}"
     if exc.operation_name != operation:
@@ -333,15 +337,24 @@ def date_of(exc: Any) -> str | None:
 
 
 def _short(cause: object) -> str:
-    return str(cause) or type(cause).__name__
+    return short(str(cause)) or type(cause).__name__
+
+
+def short(text: str) -> str:
+    """*text* on one line, and cut where it is long."""
+    return printable(text if len(text) <= _MOST else f"{text[:_MOST]}...")
+
+
+_MOST: Final = 500
+"""Characters of what SQS said that an error repeats."""
 
 
 def unreadable(
     operation: str, queue: str | None, why: str, code: str = "InvalidResponse"
 ) -> QueueError:
     return QueueError(
-        f"{operation}{f' on {queue}' if queue else ''}: the answer cannot be read ({why}): is "
-        "this an SQS endpoint, or is a proxy in between? SQS may have done it all the same",
+        f"{operation}{f' on {queue}' if queue else ''}: the answer cannot be read ({short(why)}): "
+        "is this an SQS endpoint, or is a proxy in between? SQS may have done it all the same",
         operation=operation,
         queue=queue,
         code=code,
@@ -363,7 +376,7 @@ def refusal_of(
     except (ValueError, RecursionError):
         # Of a page, only what its status means is worth reading.
         page = text.lstrip().startswith("<")
-        told = {"message": responses.get(status) if page else text[:500]}
+        told = {"message": responses.get(status) if page else text[:1000]}
     if not isinstance(told, dict):
         told = {}
     said = str(told.get("message") or told.get("Message") or "")

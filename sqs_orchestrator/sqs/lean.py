@@ -39,7 +39,7 @@ from botocore.utils import get_environ_proxies
 from yarl import URL
 
 from .checksums import md5_of_attributes, md5_of_body
-from .client import DAMAGED, BotoSQS
+from .client import DAMAGED, INDICES, BotoSQS
 from .clock import epoch_of
 from .failures import error_of, is_skew, refusal_of, unreadable
 from .signing import Credentials, Signer
@@ -472,7 +472,7 @@ def _refuse_damaged(entries: Sequence[Mapping[str, Any]], answer: dict[str, Any]
     """Count as failed what SQS confirmed with another digest than that of what was sent."""
     right, failed = [], []
     for done in answer.get("Successful") or ():
-        what = _damaged_part(entries[int(done["Id"])], done)
+        what = _damaged_part(entries[INDICES[done["Id"]]], done)
         if what is None:
             right.append(done)
         else:

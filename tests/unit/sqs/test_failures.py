@@ -384,6 +384,33 @@ def test_closed_client_is_a_mistake_of_the_program(exc: Exception) -> None:
     assert "closed" in str(error)
 
 
+FORGED = "no\nERROR forged\r\x85\u2028\x1b[2J"
+ON_ONE_LINE = r"no\nERROR forged\r\x85\u2028\x1b[2J"
+
+
+@pytest.mark.parametrize(
+    "exc",
+    [
+        refusal("InvalidParameterValue", 400, FORGED),
+        refusal("AccessDenied", 403, FORGED),
+        refusal("ServiceUnavailable", 503, FORGED),
+        refusal("Throttling", 400, FORGED),
+        refusal(f"Bad{FORGED}", 400),
+        aiohttp.ClientPayloadError(FORGED),
+        boto.ParamValidationError(report=FORGED),
+        KeyError(FORGED),
+    ],
+)
+def test_what_sqs_said_is_on_one_line(exc: Exception) -> None:
+    text = str(ours(exc))
+    assert ON_ONE_LINE.lstrip("no") in text
+    assert text.isprintable()
+
+
+def test_what_sqs_said_at_length_is_cut() -> None:
+    assert len(str(ours(refusal("InvalidParameterValue", 400, "x" * 1_000_000)))) < 1_000
+
+
 def test_own_error_and_runtime_error_pass_as_they_are() -> None:
     for exc in (Throttled("slow"), RuntimeError("no running event loop")):
         assert error_of("ListQueues", None, exc) is exc

@@ -407,6 +407,36 @@ async def test_confirmation_with_another_digest_fails_its_entry_alone(
     assert failure.maybe_done
 
 
+@pytest.mark.parametrize("wrong", ["-1", "2", "\u0661", 1, None, [], "x"])
+async def test_confirmation_of_no_entry_of_the_batch_confirms_none(
+    server: Server, sqs: LeanSQS, wrong: Any
+) -> None:
+    server.answer = said({"Successful": [{"Id": wrong, "MessageId": "m"}]})
+    with pytest.raises(QueueError, match="cannot be read") as caught:
+        await sqs.send(URL, ENTRIES)
+    assert caught.value.maybe_done
+    server.answer = said({"Failed": [{"Id": wrong, "Code": "c", "SenderFault": True}]})
+    with pytest.raises(QueueError, match="cannot be read"):
+        await sqs.send(URL, ENTRIES)
+
+
+async def test_refusal_of_an_entry_is_on_one_line(server: Server, sqs: LeanSQS) -> None:
+    failed = [{"Id": each, "Code": "c\nd", "Message": "no\nERROR forged"} for each in "01"]
+    server.answer = said({"Failed": failed})
+    for failure in await sqs.send(URL, ENTRIES):
+        assert isinstance(failure, Failure)
+        assert (failure.code, failure.message) == (r"c\nd", r"no\nERROR forged")
+
+
+@pytest.mark.parametrize("name", ["MessageId", "ReceiptHandle", "Body"])
+async def test_message_of_something_else_than_text_is_no_message(
+    server: Server, sqs: LeanSQS, name: str
+) -> None:
+    server.answer = handed_out({"Body": "b", name: 7})
+    with pytest.raises(QueueError, match="cannot be read"):
+        await sqs.receive(URL)
+
+
 def handed_out(*messages: dict[str, Any]) -> Answer:
     common = {"MessageId": "m", "ReceiptHandle": "h"}
     return said({"Messages": [common | message for message in messages]})
