@@ -34,6 +34,30 @@ def test_pages_name_only_tests_that_exist() -> None:
     assert {each for each in named if each[1] not in known} == set()
 
 
+GUARANTEES = (ROOT / "docs" / "explanation" / "delivery.md").read_text("utf-8")
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+HEADING = re.compile(r"^\|.*\| test \|$")
+
+
+def test_each_row_of_the_guarantees_names_its_tests() -> None:
+    tables = [block.splitlines() for block in GUARANTEES.split("\n\n") if block.startswith("|")]
+    assert len(tables) > 5
+    for heading, _, *rows in tables:
+        assert HEADING.match(heading), heading
+        for row in rows:
+            assert row.count("|") == heading.count("|"), row
+            assert NAMED.fullmatch(row.split("|")[-2].split(",")[0].strip()), row
+
+
+@pytest.mark.parametrize("module", ["test_crash_points.py", "test_races.py"])
+def test_guarantees_name_every_crash_point_and_race_that_is_tested(module: str) -> None:
+    tree = ast.parse((ROOT / "tests" / "shell" / module).read_text("utf-8"))
+    functions = [node for node in tree.body if isinstance(node, FUNCTIONS)]
+    tests = {node.name for node in functions if node.name.startswith("test_")}
+    assert len(tests) > 5
+    assert tests - {match["test"] for match in NAMED.finditer(GUARANTEES)} == set()
+
+
 @pytest.mark.parametrize("page", ["architecture.md"])
 def test_page_names_only_modules_that_exist(page: str) -> None:
     text = (ROOT / "docs" / "explanation" / page).read_text("utf-8")
