@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import traceback
+from typing import Final
 
 __all__ = ["get_logger", "printable"]
 
@@ -23,9 +24,26 @@ def get_logger(name: str) -> logging.Logger:
 def _indent_traceback(record: logging.LogRecord) -> bool:
     if record.exc_info and record.exc_info[1] is not None and not record.exc_text:
         # Formatters take this text where it is there.
-        text = "".join(traceback.format_exception(record.exc_info[1])).rstrip("\n")
-        record.exc_text = "\n".join(f"  {printable(line)}" for line in text.split("\n"))
+        lines = _traceback(record.exc_info[1]).rstrip("\n").split("\n")
+        record.exc_text = "\n".join(f"  {printable(line)}" for line in lines)
     return True
+
+
+def _traceback(error: BaseException) -> str:
+    try:
+        text = "".join(traceback.format_exception(error))
+    except Exception:
+        # Unlike handlers, loggers let pass to their callers what goes wrong in here.
+        return f"{type(error).__name__}, of which no traceback can be made"
+    if len(text) > _MOST:
+        # A message may be a mebibyte, and the event loop waits meanwhile.
+        half = _MOST // 2
+        text = f"{text[:half]}\n... {len(text) - 2 * half} characters ...\n{text[-half:]}"
+    return text
+
+
+_MOST: Final = 50_000
+"""Characters of a traceback that are logged."""
 
 
 def printable(text: str) -> str:

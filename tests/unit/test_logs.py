@@ -39,6 +39,28 @@ def test_text_of_an_exception_cannot_pass_for_a_line_of_the_log(
     assert "\\x1b[31mü" in rest[-1]
 
 
+class Unshowable(Exception):
+    @property
+    def __notes__(self) -> list[str]:
+        raise RuntimeError("a bug")
+
+
+def test_exception_that_cannot_be_shown_does_not_disturb_who_logs_it(logged: io.StringIO) -> None:
+    get_logger("tests.logs").error("it failed", exc_info=Unshowable())
+    first, second = logged.getvalue().splitlines()
+    assert first == "ERROR it failed"
+    assert second.startswith("  Unshowable, ")
+
+
+def test_traceback_at_length_is_cut_in_its_middle(logged: io.StringIO) -> None:
+    get_logger("tests.logs").error("it failed", exc_info=ValueError("\nx\x01" * 300_000 + "end"))
+    lines = logged.getvalue().splitlines()
+    assert len(logged.getvalue()) < 1_000_000
+    assert lines[1].startswith("  ValueError")
+    assert lines[-1].endswith("end")
+    assert any("characters ..." in line for line in lines)
+
+
 def test_record_keeps_the_exception(caplog: pytest.LogCaptureFixture) -> None:
     error = RuntimeError("no")
     get_logger("tests.logs").error("it failed", exc_info=error)
