@@ -41,7 +41,7 @@ def test_text_of_an_exception_cannot_pass_for_a_line_of_the_log(
 
 class Unshowable(Exception):
     @property
-    def __notes__(self) -> list[str]:
+    def __notes__(self) -> list[str]:  # type: ignore[override]
         raise RuntimeError("a bug")
 
 
