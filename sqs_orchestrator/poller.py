@@ -226,9 +226,7 @@ class Poller:
     def statistics(self) -> PollerStatistics:
         """A snapshot of the counters."""
         if self._engine is None:
-            return PollerStatistics(
-                consecutive_failures=self._failures, failure=self._host.failure
-            )
+            return PollerStatistics(consecutive_failures=self._failures, failure=self._host.failure)
         return self._engine.statistics()
 
     # -------------------------------------------------------------------- internals
