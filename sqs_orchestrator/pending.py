@@ -89,7 +89,7 @@ class PendingSend(Outgoing):
         if isinstance(error, QueueNotFound):
             self._outbox.sqs.forget_url(self._queue)
         if not self.future.done():
-            self.future.set_exception(own(error, self._queue))
+            self.future.set_exception(refused(self, error, self._queue))
 
 
 class PendingRequest(Outgoing, Waiter):
@@ -173,7 +173,7 @@ class PendingRequest(Outgoing, Waiter):
     def failed(self, error: QueueError | SendError) -> None:
         if isinstance(error, QueueNotFound):
             self._outbox.sqs.forget_url(self._queue)
-        self._fail(own(error, self._queue))
+        self._fail(refused(self, error, self._queue))
 
     # What its reply queue says.
 
@@ -227,7 +227,7 @@ class PendingRequest(Outgoing, Waiter):
             if trouble is not None:
                 if is_answer(trouble):
                     # It was tried, and SQS's own words say more than that time is up.
-                    self._fail(_last(self, trouble, self._queue))
+                    self._fail(refused(self, trouble, self._queue))
                     return
                 why = f"{why}: {trouble}"
         error = ReplyTimeout(
@@ -259,7 +259,7 @@ def unconfirmed(entry: Outgoing, queue: str, why: str, *, left: bool) -> QueueEr
     reached SQS."""
     error = entry.last_error
     if error is not None and is_answer(error):
-        return _last(entry, error, queue)
+        return refused(entry, error, queue)
     lost = SendError(
         f"SQS has not confirmed the message to {queue!r}: {error or why}",
         queue=queue,
@@ -270,7 +270,7 @@ def unconfirmed(entry: Outgoing, queue: str, why: str, *, left: bool) -> QueueEr
     return lost
 
 
-def _last(entry: Outgoing, error: QueueError | SendError, queue: str) -> QueueError | SendError:
+def refused(entry: Outgoing, error: QueueError | SendError, queue: str) -> QueueError | SendError:
     """The error of the last try, which knows of the tries before: one may have arrived."""
     last = own(error, queue)
     if isinstance(last, QueueError):

@@ -50,7 +50,7 @@ from .errors import (
 )
 from .message import Reply
 from .outgoing import send_lanes
-from .pending import Outbox, PendingRequest, PendingSend, not_sent, own, unconfirmed
+from .pending import Outbox, PendingRequest, PendingSend, not_sent, refused, unconfirmed
 from .reply_queue import ReplyQueue
 from .responder import Responder
 from .sqs.port import Attributes, AttributeValue
@@ -508,7 +508,7 @@ class Publisher:
                 self._counts["late_replies"] += 1
                 future.set_result(None)
             else:
-                future.set_exception(own(error, url))
+                future.set_exception(refused(answer, error, url))
 
         answer = self._responder.post(
             url, text, attributes, size=size, expires=expires, settled=settled

@@ -331,6 +331,29 @@ async def test_send_throttled_after_a_lost_answer_may_have_been_sent(bench: Benc
     assert caught.value.maybe_done
 
 
+@pytest.mark.parametrize("refusal", [AccessDenied, Throttled, OUR_FAULT])
+@pytest.mark.parametrize("call", ["send", "request", "reply"])
+async def test_refusal_after_a_lost_answer_says_that_it_may_have_been_sent(
+    bench: Bench, refusal: Any, call: str
+) -> None:
+    to = {"reply": bench.live.url}.get(call, "orders")
+    bench.faults.drop_answer("SendMessageBatch")
+    calls: dict[str, Callable[[], Awaitable[Any]]] = {
+        "send": lambda: bench.publisher.send("orders", "a"),
+        "request": lambda: bench.publisher.request("orders", "a"),
+        "reply": lambda: bench.publisher.reply(f"{to}#id", "a"),
+    }
+    sending = bench.task(calls[call]())
+    await until(lambda: bench.bodies(to) == ["a"])
+    if isinstance(refusal, Failure):
+        bench.faults.fail_entries("SendMessageBatch", lambda _: True, refusal)
+    else:
+        bench.faults.fail("SendMessageBatch", refusal, times=None)
+    error = await ended(sending)
+    assert isinstance(error, QueueError | SendError)
+    assert error.maybe_sent if isinstance(error, SendError) else error.maybe_done
+
+
 async def test_send_whose_one_answer_got_lost_is_confirmed_by_the_next(bench: Bench) -> None:
     bench.faults.drop_answer("SendMessageBatch")
     await bench.publisher.send("orders", "a")
