@@ -3,7 +3,8 @@
 A heartbeat writes two tags together: the time, by SQS's clock, and how long after it the
 queue is idle. Both belong to the pace at which the *next* one will come. So a fleet that grows
 may slow its heartbeats down whenever it likes: no queue ever waits at a slower pace than the
-one that its tags tell.
+one that its tags tell. The same holds while SQS throttles tag calls: `core.ring.Pacer` slows
+down whoever meets that, until all heartbeats of a fleet get through.
 """
 
 from __future__ import annotations
@@ -32,9 +33,6 @@ YOUNG: Final = 10.0
 STALE: Final = 5.0
 """Seconds by which a heartbeat may be late in its own tag. More shows that this machine slept,
 and with it the clock that SQS's time is counted on from."""
-
-MOST_STRETCH: Final = 64.0
-"""The most by which throttling slows the heartbeats down."""
 
 
 class Heartbeat:
@@ -67,7 +65,6 @@ class Heartbeat:
         self._legacy = legacy
         self._lost = lost
         self._random = random
-        self._stretch = 1.0
         self._warned: type[QueueError] | None = None
         self.beats = 0
         """Heartbeats written."""
@@ -86,35 +83,31 @@ class Heartbeat:
         # By what the tags say since its creation, however large the fleet was even then.
         delay = self._pacer.configured.heartbeat
         backoff = Backoff()
+        last = born
+        self._pacer.late = False
         while True:
             await asyncio.sleep(delay * (1 - JITTER + 2 * JITTER * self._random()))
-            pace = self._stretched()
+            pace, silence = self._pacer.stretched, loop.time() - last
             try:
                 await self._beat(pace)
             except QueueNotFound as error:
                 if loop.time() >= born + YOUNG:
                     self._lost()
                     return
-                delay = self._failed(error, pace, backoff)
+                delay = self._failed(error, pace, silence, backoff)
             except QueueError as error:
-                delay = self._failed(error, pace, backoff)
+                delay = self._failed(error, pace, silence, backoff)
             except Exception:
                 # A bug here would leave a live queue to the sweepers, and nobody to say so.
                 logger.exception("the heartbeat of %s failed", self._url)
                 self.failures += 1
                 delay = pace.heartbeat
             else:
-                if not backoff.attempts:
-                    self._stretch = max(1.0, self._stretch * 0.9)
+                self._pacer.beaten(silence)
+                last = loop.time()
                 backoff = Backoff()
                 self._recovered()
                 delay = pace.heartbeat
-
-    def _stretched(self) -> Pace:
-        """The pace for a fleet of the size last seen; slower while SQS asks to slow down, as
-        it does where that size is not known, or where others tag too."""
-        pace = self._pacer.pace
-        return Pace(pace.heartbeat * self._stretch, pace.retention * self._stretch, pace.sweep)
 
     async def _beat(self, pace: Pace) -> None:
         """Write one heartbeat; again, where its answer shows that it was not the time."""
@@ -134,19 +127,21 @@ class Heartbeat:
             if after is None or after - now <= loop.time() - began + STALE:
                 return
 
-    def _failed(self, error: QueueError, pace: Pace, backoff: Backoff) -> float:
+    def _failed(self, error: QueueError, pace: Pace, silence: float, backoff: Backoff) -> float:
         """Take note; returns how long to wait before the next attempt."""
         self.failures += 1
-        if isinstance(error, Throttled) and not backoff.attempts:
-            self._stretch = min(self._stretch * 2, MOST_STRETCH)
+        if error.transient:
+            self._pacer.failed(silence, throttled=isinstance(error, Throttled))
         self._complain(error, pace, backoff)
         if isinstance(error, AccessDenied):
             backoff.attempts += 1
             return max(self._pacer.pace.heartbeat, 0.5)
         # In proportion to the interval: soon enough for the retention, which is three of them
-        # at least, and seldom enough for a whole fleet that is throttled at once.
-        backoff.first = max(pace.heartbeat / 50, 0.1)
-        backoff.cap = max(pace.heartbeat / 4, 0.5)
+        # at least, and seldom enough for a whole fleet that is throttled at once. However slow
+        # we became meanwhile, it should get through soon after the others' do.
+        interval = min(pace.heartbeat, 2 * self._pacer.pace.heartbeat)
+        backoff.first = max(interval / 50, 0.1)
+        backoff.cap = max(interval / 4, 0.5)
         return backoff.next()
 
     def _complain(self, error: QueueError, pace: Pace, backoff: Backoff) -> None:

@@ -14,7 +14,7 @@ from .connection import Connection, check_connection
 from .core import ring, wire
 from .core.checks import check_flag
 from .core.names import check_prefix, queue_name_of
-from .errors import AccessDenied, QueueError, QueueNotFound
+from .errors import AccessDenied, QueueError, QueueNotFound, Throttled
 from .logs import get_logger
 from .retry import retrying
 from .sqs.port import SQS
@@ -75,10 +75,11 @@ class Sweeper:
         self._url = url
         self._pacer = pacer
         self._random = random
-        self._hands = Hands(port)
+        self._hands = Hands(port, pacer)
         self._announced = True
         self._warned: set[str] = set()
         self._failed = 0
+        self._throttled = False
         self.sweeps = 0
         """Sweeps that came to their end."""
         self.failures = 0
@@ -103,22 +104,26 @@ class Sweeper:
         await asyncio.sleep(self._pacer.pace.sweep * self._random())
         while True:
             await self.sweep()
-            interval = self._pacer.pace.sweep * (1 - JITTER + 2 * JITTER * self._random())
+            interval = self._pacer.stretched.sweep * (1 - JITTER + 2 * JITTER * self._random())
             await asyncio.sleep(interval * (RARELY if self._hands.denied else 1))
 
     async def sweep(self) -> None:
         """Walk the ring once, and say whether that worked. Raises nothing but a cancellation."""
         denials = self._hands.denials
         before = self.deleted
+        self._throttled = False
+        most = None if self._announced else A_LOOK
+        if late := self._pacer.late:
+            # So may be those of the living. And ours goes first: only the listing is of use.
+            most = 0
         try:
             await self._hands.carry_out(
                 ring.walk(
                     self._prefix,
                     queue_name_of(self._url),
                     fleet=self._pacer.fleet,
-                    most=None if self._announced else A_LOOK,
-                ),
-                saw=self._pacer.saw,
+                    most=most,
+                )
             )
         except AccessDenied as error:
             self._warn_of_permission(error)
@@ -139,7 +144,9 @@ class Sweeper:
                 self.sweeps += 1
         if self.deleted > before:
             logger.info("deleted %d abandoned reply queues", self.deleted - before)
-        await self._announce(not self._hands.denied and self._failed < GIVEN_UP)
+        # What throttles us throttles the others, too: it is no reason to hand the ring to them.
+        if not (late or self._throttled):
+            await self._announce(not self._hands.denied and self._failed < GIVEN_UP)
 
     def _warn_of_permission(self, error: AccessDenied) -> None:
         self.failures += 1
@@ -159,6 +166,7 @@ class Sweeper:
     def _warn_of(self, error: QueueError) -> None:
         self.failures += 1
         self._failed += 1
+        self._throttled = isinstance(error, Throttled)
         # A passing failure is nobody's business while the next sweep makes up for it.
         code = error.code or type(error).__name__
         noteworthy = self._failed >= GIVEN_UP or not error.transient
@@ -202,8 +210,9 @@ async def sweep(sqs: Connection, prefix: str, *, dry_run: bool = False) -> list[
     For a cron job or a clean-up by hand. A queue is idle when its last heartbeat is older
     than the retention in its tags, both by SQS's clock; one of another form than the
     library's own must be empty, too. No other queue is touched. It reads the tags of about
-    ten queues a second, since SQS limits that per account. Cancelling stops it between two
-    calls.
+    ten queues a second, since SQS limits that per account. Once that is throttled, heartbeats
+    may be, too: from then on it deletes only what was silent for an hour. Cancelling stops it
+    between two calls.
 
     Args:
         sqs: The connection.
@@ -228,8 +237,9 @@ async def sweep(sqs: Connection, prefix: str, *, dry_run: bool = False) -> list[
 
 async def sweep_port(port: SQS, prefix: str, *, dry_run: bool = False) -> list[str]:
     """`sweep()` through a port."""
-    hands = Hands(port)
-    done = await hands.carry_out(ring.everything(prefix, dry_run=dry_run), saw=lambda fleet: None)
+    # It has no pace of its own; but where it is throttled, it is patient like everybody else.
+    hands = Hands(port, ring.Pacer(60.0, 300.0, None))
+    done = await hands.carry_out(ring.everything(prefix, dry_run=dry_run))
     if hands.denied_by is not None:
         raise hands.denied_by
     return done
@@ -238,8 +248,9 @@ async def sweep_port(port: SQS, prefix: str, *, dry_run: bool = False) -> list[s
 class Hands:
     """Carries out what `core.ring` decides."""
 
-    def __init__(self, port: SQS) -> None:
+    def __init__(self, port: SQS, pacer: ring.Pacer) -> None:
         self._port = port
+        self._pacer = pacer
         self.deleted = 0
         """Queues deleted."""
         self.denied: set[str] = set()
@@ -249,7 +260,7 @@ class Hands:
         self.denied_by: AccessDenied | None = None
         """The last refusal of them."""
 
-    async def carry_out(self, plan: ring.Plan, *, saw: Callable[[int], None]) -> list[str]:
+    async def carry_out(self, plan: ring.Plan) -> list[str]:
         """Do what *plan* wants done, until it returns; raises `QueueError`."""
         answer: Any = None
         while True:
@@ -260,7 +271,7 @@ class Hands:
                 return deleted
             match action:
                 case ring.Saw(fleet):
-                    saw(fleet)
+                    self._pacer.saw(fleet)
                     answer = None
                 case ring.Wait(seconds):
                     await asyncio.sleep(seconds)
@@ -284,8 +295,13 @@ class Hands:
     async def _tags(self, url: str) -> ring.Tags:
         async def call() -> ring.Tags:
             now = self._port.clock.now()
-            tags = await self._port.list_queue_tags(url)
-            return ring.Tags(tags, None if now is None else int(now * 1000))
+            try:
+                tags = await self._port.list_queue_tags(url)
+            except Throttled:
+                self._pacer.throttled()
+                raise
+            now_ms = None if now is None else int(now * 1000)
+            return ring.Tags(tags, now_ms, self._pacer.patience)
 
         try:
             return await self._patiently("ListQueueTags", call)

@@ -37,6 +37,14 @@ grow with the fleet: `budget` gives heartbeats 4 calls a second and sweeps 3, wh
 out a crashed fleet doubles: 10 in all. A sweep with much to do takes its time besides, at
 most a call a second, until there is so much that few can have survived. The processes start
 their sweeps at random, so the bursts of some fall into the pauses of others.
+
+*Throttling.* A fleet that starts at once does not know its size yet, and others may use up the
+account's calls. So whoever is throttled slows down with each try of a heartbeat (`Pacer`), and
+comes back by a tenth with each that gets through at once. Thus a fleet finds the pace that is
+allowed, without a word or a listing. Until it has, heartbeats are missing that say nothing
+about their owners. So nobody looks at others while its own heartbeat waits; and whoever was
+throttled lately, or knows the fleet to be large, is patient: it deletes only what was silent
+for longer than all of a fleet's first heartbeats take to get through.
 """
 
 from __future__ import annotations
@@ -95,18 +103,46 @@ def budget(
     )
 
 
-class Pacer:
-    """The pace of one process: what was configured, stretched by the fleet last seen."""
+MOST_STRETCH: Final = 64.0
+"""The most by which throttling slows a process down."""
 
-    __slots__ = ("configured", "fleet", "pace")
+SLOWER: Final = 1.25
+FASTER: Final = 0.9
+"""What a heartbeat that is throttled, and one that is not, make of the intervals. So about
+three in ten are throttled where it is for long. Many more would be too many, and with many
+fewer a fleet would stay far below what is allowed, for a few in the same second are chance."""
+
+WARY: Final = 10
+"""Heartbeats without a throttle until it counts as over."""
+
+LARGE: Final = 240
+"""A fleet of more than that does not fit into the budget with the default intervals."""
+
+FORGIVEN: Final = 12
+"""Retention periods, as configured, of a silence that throttling may explain."""
+
+
+class Pacer:
+    """The pace of one process: what was configured, stretched by the fleet last seen, and by
+    the throttling that its own tag calls meet; and how patient that makes it with others."""
+
+    __slots__ = ("_wary", "configured", "fleet", "late", "pace", "silence", "stretch")
 
     def __init__(
         self, heartbeat_interval: float, idle_retention: float, sweep_interval: float | None
     ) -> None:
         self.configured = budget(0, heartbeat_interval, idle_retention, sweep_interval)
         self.pace = self.configured
+        """The pace for a fleet of the size last seen."""
         self.fleet: int | None = None
         """Queues with the prefix, as far as known."""
+        self.stretch = 1.0
+        """By how much throttling slows that down."""
+        self.late = False
+        """Whether our own heartbeat failed, for a passing reason, and is tried again."""
+        self.silence = 0.0
+        """Seconds between our last two heartbeats, where the second was late; else 0."""
+        self._wary = 0
 
     def __repr__(self) -> str:
         return f"<Pacer for a fleet of {self.fleet}: {self.pace}>"
@@ -114,8 +150,52 @@ class Pacer:
     def saw(self, fleet: int) -> None:
         """A sweep has seen *fleet* queues."""
         self.fleet = fleet
-        base = self.configured
+        base, before = self.configured, self.pace.heartbeat
         self.pace = budget(fleet, base.heartbeat, base.retention, base.sweep)
+        # The size may well be why we were throttled.
+        self.stretch = max(self.stretch / max(self.pace.heartbeat / before, 1.0), 1.0)
+
+    @property
+    def stretched(self) -> Pace:
+        """The pace to keep. Nobody need sweep more seldom than that there is something to do."""
+        pace, stretch = self.pace, self.stretch
+        return Pace(
+            heartbeat=pace.heartbeat * stretch,
+            retention=pace.retention * stretch,
+            sweep=pace.sweep * min(stretch, FORGIVEN),
+        )
+
+    @property
+    def patience(self) -> float:
+        """Seconds of silence that make no queue idle, whatever its tags say; 0 in a small
+        fleet while all is well."""
+        base = self.configured
+        most = FORGIVEN * base.retention
+        patience = self.silence * base.retention / base.heartbeat
+        if self.fleet is not None and self.fleet > LARGE:
+            patience = max(patience, min(self.pace.retention, most))
+        return max(patience, most) if self._wary else patience
+
+    def failed(self, silence: float, *, throttled: bool) -> None:
+        """A heartbeat failed, *silence* seconds after the last one, and is tried again."""
+        self.late = True
+        if throttled:
+            self.throttled()
+            # As long as one of us waits, so long takes a round of all; twice that is enough.
+            enough = min(2 * silence / self.pace.heartbeat, MOST_STRETCH)
+            self.stretch = max(self.stretch, min(self.stretch * SLOWER, enough))
+
+    def beaten(self, silence: float) -> None:
+        """A heartbeat got through, *silence* seconds after the one before it."""
+        self.silence = silence if self.late else 0.0
+        if not self.late:
+            self.stretch = max(self.stretch * FASTER, 1.0)
+            self._wary = max(self._wary - 1, 0)
+        self.late = False
+
+    def throttled(self) -> None:
+        """A tag call of ours was throttled."""
+        self._wary = WARY
 
 
 # -------------------------------------------------------------------- the actions
@@ -160,6 +240,8 @@ class Tags(NamedTuple):
     now_ms: int | None
     """Epoch milliseconds by SQS's clock *before* the tags were read: however long the answer
     took to be seen, a queue is not idle for it. `None` where that clock is not known."""
+    patience: float = 0.0
+    """Seconds without a heartbeat that do not make it idle, whatever its tags say."""
 
 
 class ReadCounts(NamedTuple):
@@ -313,12 +395,13 @@ class _Looks:
     def _is_idle(self, seen: Tags) -> bool:
         if seen.tags is None or seen.now_ms is None:
             return False
-        return wire.verdict(seen.tags, seen.now_ms) == "idle"
+        return wire.verdict(seen.tags, seen.now_ms, seen.patience) == "idle"
 
     def _is_sweeper(self, seen: Tags) -> bool:
         if seen.tags is None or seen.now_ms is None:
             return False
-        return wire.verdict(seen.tags, seen.now_ms) == "live" and wire.is_sweeping(seen.tags)
+        verdict = wire.verdict(seen.tags, seen.now_ms, seen.patience)
+        return verdict == "live" and wire.is_sweeping(seen.tags)
 
 
 # ------------------------------------------------------------------ order and buckets

@@ -476,9 +476,10 @@ def is_sweeping(tags: Mapping[str, str]) -> bool:
     return SWEEPING_TAG in tags
 
 
-def verdict(tags: Mapping[str, str], now_ms: int) -> Verdict:
+def verdict(tags: Mapping[str, str], now_ms: int, patience: float = 0.0) -> Verdict:
     """What the tags of a queue say at *now_ms*, epoch milliseconds by SQS's clock.
 
+    Silence for no more than *patience* seconds makes no queue idle, whatever its tags say.
     What cannot be read belongs to somebody else: such a queue is never touched.
     """
     retention = tags.get(_RETENTION_TAG)
@@ -489,7 +490,7 @@ def verdict(tags: Mapping[str, str], now_ms: int) -> Verdict:
         return "idle"
     if not _DIGITS.fullmatch(heartbeat):
         return "foreign"
-    return "idle" if now_ms > int(heartbeat) + int(retention) * 1000 else "live"
+    return "idle" if now_ms > int(heartbeat) + max(int(retention), patience) * 1000 else "live"
 
 
 def may_sweep(prefix: str, name: str) -> bool:

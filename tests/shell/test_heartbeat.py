@@ -160,7 +160,37 @@ async def test_throttled_heartbeats_slow_down_with_their_retention(owner: Owner)
     owner.sqs.fail("TagQueue", Throttled)
     await owner.live(62)
     assert owner.heartbeat.beats == 1
-    assert owner.tags()[wire._RETENTION_TAG] == "600"
+    assert owner.tags()[wire._RETENTION_TAG] == "375"
+
+
+async def test_heartbeat_throttled_for_long_ends_as_slow_as_that_asks_for(owner: Owner) -> None:
+    owner.sqs.fail("TagQueue", Throttled, times=None)
+    life = asyncio.create_task(owner.live(1000))
+    await asyncio.sleep(600)
+    owner.sqs.clear()
+    await asyncio.sleep(40)  # it is still tried twice a minute
+    assert owner.heartbeat.beats == 1
+    assert int(owner.tags()[wire._RETENTION_TAG]) == pytest.approx(2 * 5 * 600, rel=0.1)
+    await life
+
+
+async def test_late_heartbeat_shows_in_the_pace_until_the_next(owner: Owner) -> None:
+    owner.sqs.fail("TagQueue", QueueError, times=3)
+    life = asyncio.create_task(owner.live(200))
+    await asyncio.sleep(61)
+    seen = [(owner.pacer.late, owner.pacer.patience)]
+    await asyncio.sleep(10)
+    seen.append((owner.pacer.late, owner.pacer.patience))
+    await asyncio.sleep(61)
+    seen.append((owner.pacer.late, owner.pacer.patience))
+    assert seen == [(True, 0.0), (False, pytest.approx(5 * 66, abs=15)), (False, 0.0)]
+    await life
+
+
+async def test_heartbeat_that_is_not_allowed_is_not_late(owner: Owner) -> None:
+    owner.sqs.fail("TagQueue", AccessDenied, times=None)
+    await owner.live(200)
+    assert not owner.pacer.late
 
 
 async def test_heartbeats_speed_up_again_after_a_throttle(owner: Owner) -> None:

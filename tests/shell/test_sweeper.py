@@ -8,7 +8,7 @@ import pytest
 
 from sqs_orchestrator import sweep
 from sqs_orchestrator.core import wire
-from sqs_orchestrator.core.ring import Pacer
+from sqs_orchestrator.core.ring import WARY, Pacer
 from sqs_orchestrator.errors import AccessDenied, QueueError, QueueNotFound, Throttled
 from sqs_orchestrator.sqs.port import SendEntry
 from sqs_orchestrator.sweeper import A_LOOK, RARELY, Sweeper, sweep_port
@@ -228,7 +228,7 @@ async def test_passing_failure_is_tried_again_in_the_same_sweep(
     error: type[QueueError],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    add(server, name_of(1), beat=301)
+    add(server, name_of(1), beat=12 * RETENTION + 1)
     me.sqs.fail(operation, error, times=4)
     await me.sweeper.sweep()
     assert server.queues == [me.name]
@@ -277,6 +277,82 @@ async def test_own_queue_that_is_gone_is_the_heartbeats_business(
     me.sqs.fail("ListQueues", AccessDenied, times=None)
     await me.live(300)
     assert len(warnings(caplog)) == 1
+
+
+# --------------------------------------------------------------------- throttling
+
+
+@pytest.mark.parametrize("silence", [301, 3599])
+async def test_sweeper_that_is_throttled_forgives_an_hour_of_silence(
+    me: Requester, server: MemoryServer, silence: float
+) -> None:
+    add(server, name_of(1), beat=silence)
+    me.sqs.fail("ListQueueTags", Throttled)
+    await me.sweeper.sweep()
+    assert name_of(1) in server.queues
+    for _ in range(WARY):
+        await me.sweeper.sweep()
+        assert name_of(1) in server.queues
+        me.pacer.beaten(60.0)
+    await me.sweeper.sweep()
+    assert server.queues == [me.name]
+
+
+async def test_sweeper_only_lists_while_its_own_heartbeat_is_late(
+    me: Requester, server: MemoryServer
+) -> None:
+    for number in range(1, 400):
+        add(server, name_of(number), beat=1e5)
+    me.pacer.failed(60.0, throttled=True)
+    await me.sweeper.sweep()
+    assert me.sqs.calls == {"ListQueues": 1}
+    assert me.pacer.fleet == 400
+
+
+async def test_sweeper_after_an_outage_gives_the_others_time_to_come_back(
+    me: Requester, server: MemoryServer
+) -> None:
+    add(server, name_of(1), beat=1300)
+    me.pacer.failed(600.0, throttled=False)
+    me.pacer.beaten(1200.0)
+    await me.sweeper.sweep()
+    assert name_of(1) in server.queues
+    me.pacer.beaten(60.0)
+    await me.sweeper.sweep()
+    assert server.queues == [me.name]
+
+
+async def test_sweeper_judges_the_ignorant_of_a_large_fleet_by_its_size(
+    me: Requester, server: MemoryServer
+) -> None:
+    # Those of 400 who know it say that they are idle after 500 s.
+    names = [name_of(number) for number in range(1, 400)]
+    late, dead = sorted(name for name in names if name > me.name)[:2]
+    for name in names:
+        beat = {late: 490.0, dead: 501.0}.get(name, 0.0)
+        add(server, name, beat=beat, sweeping=name != late)
+    await me.sweeper.sweep()
+    assert late in server.queues
+    assert dead not in server.queues
+
+
+async def test_throttled_sweeps_are_no_reason_to_hand_the_ring_to_others(
+    me: Requester, server: MemoryServer
+) -> None:
+    add(server, name_of(1), beat=301)
+    me.sqs.fail("ListQueueTags", Throttled, times=None)
+    await me.live(3600)
+    assert me.sweeper.failures >= 3
+    assert me.announces
+
+
+async def test_sweep_from_outside_that_is_throttled_forgives_an_hour_of_silence(
+    sqs: MemorySQS, server: MemoryServer
+) -> None:
+    add(server, name_of(1), beat=3590)
+    dead = add(server, name_of(2), beat=3610)
+    sqs.fail("ListQueueTags", Throttled)
+    assert await sweep_port(sqs, PREFIX) == [dead]
 
 
 # -------------------------------------------------------------------- permissions

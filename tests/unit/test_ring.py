@@ -587,6 +587,66 @@ def test_pacer_follows_the_fleet_both_ways() -> None:
     assert pacer.pace == pacer.configured
 
 
+def throttled(pacer: ring.Pacer, times: int = 1) -> ring.Pacer:
+    """After one heartbeat that was throttled so often."""
+    for number in range(1, times + 1):
+        pacer.failed(pacer.stretched.heartbeat * (1 + number / 4), throttled=True)
+    pacer.beaten(pacer.stretched.heartbeat)
+    return pacer
+
+
+def test_pacer_slows_down_where_it_is_throttled_and_recovers() -> None:
+    pacer = throttled(ring.Pacer(60.0, 300.0, 300.0))
+    assert pacer.stretched == ring.Pace(75.0, 375.0, 375.0)
+    assert pacer.pace == pacer.configured
+    for _ in range(ring.WARY):
+        assert pacer.patience == 3600.0
+        pacer.beaten(75.0)
+    assert pacer.stretched == pacer.configured
+    assert pacer.patience == 0.0
+
+
+def test_pacer_slows_down_no_more_than_twice_what_it_waited() -> None:
+    pacer = ring.Pacer(60.0, 300.0, 300.0)
+    for _ in range(100):
+        pacer.failed(90.0, throttled=True)
+    assert pacer.stretch == 3.0
+    for _ in range(100):
+        pacer.failed(1e9, throttled=True)
+    assert pacer.stretch == ring.MOST_STRETCH
+    assert pacer.stretched.sweep == 300.0 * ring.FORGIVEN
+
+
+def test_pacer_is_not_slowed_down_by_other_failures() -> None:
+    pacer = ring.Pacer(60.0, 300.0, 300.0)
+    pacer.failed(600.0, throttled=False)
+    pacer.beaten(660.0)
+    assert pacer.stretched == pacer.configured
+    assert pacer.patience == 5 * 660.0
+    pacer.beaten(60.0)
+    assert pacer.patience == 0.0
+
+
+def test_size_of_the_fleet_and_throttling_do_not_count_twice() -> None:
+    pacer = throttled(ring.Pacer(60.0, 300.0, 300.0), 10)
+    before = pacer.stretched.heartbeat
+    assert before > 200.0
+    pacer.saw(480)
+    assert pacer.stretched.heartbeat == pytest.approx(before)
+    pacer.saw(24_000)
+    assert pacer.stretched == pacer.pace
+    assert pacer.patience == 3600.0
+    pacer.saw(3)
+    assert pacer.stretched == pacer.configured
+
+
+def test_pacer_of_a_large_fleet_is_patient_with_those_who_do_not_know_it() -> None:
+    pacer = ring.Pacer(60.0, 300.0, 300.0)
+    for fleet, patience in ((240, 0.0), (480, 600.0), (100_000, 3600.0)):
+        pacer.saw(fleet)
+        assert pacer.patience == patience
+
+
 def test_sweep_with_much_to_do_starts_slowly_and_hurries_up() -> None:
     world, (me,) = populate(["sweeper"] + ["dead"] * 998)
     world.sweep(me)
