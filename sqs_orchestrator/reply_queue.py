@@ -203,11 +203,13 @@ class ReplyQueue:
             only to prefixes that they know (`Poller(reply_queue_prefixes=…)`), and
             processes with the same prefix sweep each other's abandoned queues.
         heartbeat_interval: Seconds between heartbeats. In fleets of hundreds of processes
-            it grows by itself, to stay below SQS's limit on tagging.
+            it grows by itself, to stay below SQS's limit on tagging; and wherever SQS
+            throttles that, until it no longer does. The retention grows with it.
         idle_retention: Seconds without a heartbeat after which others may delete the
             queue. At least three heartbeats.
         message_retention: Seconds that SQS keeps a reply, at least 60.
-        sweep_interval: Seconds between looks for abandoned queues; `None`: never.
+        sweep_interval: Seconds between looks for abandoned queues; `None`: never. Then the
+            size of the fleet stays unknown, and heartbeats slow down only once throttled.
         legacy: Also mark the queue and the requests as `python-sqs-client` expects.
         attributes: More attributes for the queue, by SQS's names, such as a KMS key.
         tags: More tags for the queue, such as those for cost allocation.
