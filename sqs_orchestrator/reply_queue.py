@@ -37,7 +37,7 @@ from .outgoing import Deletion, delete_lanes
 from .retry import retrying
 from .sqs.port import SQS, Received
 from .sweeper import Sweeper
-from .tasks import Flights, Host
+from .tasks import Afterwards, Flights, Host
 
 logger = get_logger(__name__)
 
@@ -123,10 +123,10 @@ class Live:
 
     __slots__ = (
         "_over",
-        "_wake",
         "born",
         "heartbeat",
         "receivers",
+        "refill",
         "scopes",
         "sweeper",
         "trouble",
@@ -134,7 +134,7 @@ class Live:
         "waiters",
     )
 
-    def __init__(self, url: str, born: float, wake: Callable[[Live], None]) -> None:
+    def __init__(self, url: str, born: float, refill: Callable[[Live], None]) -> None:
         self.url = url
         self.born = born
         self.waiters: dict[str, Waiter] = {}
@@ -145,17 +145,18 @@ class Live:
         self.trouble: QueueError | None = None
         """Why the last receive failed, if it did."""
         self._over: tuple[type[ReplyQueueLost | ReplyQueueClosed], str] | None = None
-        self._wake = wake
+        self.refill = Afterwards(lambda: refill(self))
+        """Start the receives that should be in flight, soon."""
 
     def register(self, waiter: Waiter) -> None:
-        """Wait for the replies to *waiter*; a receive is in flight from now on."""
+        """Wait for the replies to *waiter*; a receive is in flight soon."""
         if self._over is not None:
             # It ended between its creation and now.
             waiter.lose(*self._over)
             return
         self.waiters[waiter.correlation_id] = waiter
         if not self.receivers.in_flight:
-            self._wake(self)
+            self.refill()
 
     def forget(self, waiter: Waiter) -> None:
         """Wait for them no more."""
@@ -543,7 +544,7 @@ class ReplyQueue:
             pause = live.receivers.pause(len(messages), now - began, self._wait_time)
             await self._host.pause(pause)
             live.receivers.ended(BATCH_ENTRIES, len(messages))
-        self._refill(live)
+        live.refill()
 
     async def _receive_failed(self, live: Live, error: QueueError) -> None:
         self._consecutive_failures += 1

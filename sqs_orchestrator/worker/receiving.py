@@ -13,7 +13,7 @@ from ..core.polling import Receivers
 from ..errors import QueueError, QueueNotFound
 from ..logs import get_logger
 from ..sqs.port import SQS, Received
-from ..tasks import Host
+from ..tasks import Afterwards, Host
 from .statistics import Counts
 
 logger = get_logger(__name__)
@@ -63,6 +63,8 @@ class Receiving:
         self._wide_until = 0.0
         self._backoff = Backoff()
         self._started = asyncio.get_running_loop().time()
+        self.refill = Afterwards(self._refill)
+        """Start the receives that should be in flight, soon."""
 
     @property
     def in_flight(self) -> int:
@@ -75,10 +77,8 @@ class Receiving:
         """Until when receives that ask for several messages are under way, at most."""
         return self._wide_until if self._wide else 0.0
 
-    def refill(self) -> None:
-        """Start the receives that should be in flight."""
+    def _refill(self) -> None:
         receivers = self._receivers
-        # Asked several times for each message, so what is most often so comes first.
         while receivers.in_flight < receivers.target and not self._host.stopping:
             ask = self._allowance(self._asked)
             asked = receivers.ask(ask.most)

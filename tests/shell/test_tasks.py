@@ -8,12 +8,15 @@ import gc
 import logging
 import threading
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import anyio
 import pytest
 
+from sqs_orchestrator import Connection, Message, Poller, Publisher
 from sqs_orchestrator.errors import AccessDenied, QueueError
-from sqs_orchestrator.tasks import Flights, Host, finished, sole
+from sqs_orchestrator.tasks import Afterwards, Flights, Host, finished, sole
+from sqs_orchestrator.testing import MemoryServer, connect
 
 
 class Closing:
@@ -414,3 +417,58 @@ async def test_host_of_another_loop_says_so_instead_of_hanging() -> None:
     thread.start()
     thread.join()
     await host.stop()
+
+
+async def test_what_comes_afterwards_comes_once_and_after_what_is_at_work() -> None:
+    happened: list[str] = []
+    afterwards = Afterwards(lambda: happened.append("afterwards"))
+
+    async def answer() -> None:
+        # As a reply leaves: its handler, the handler's end, the lane, the call.
+        for _ in range(4):
+            await asyncio.sleep(0)
+            afterwards()
+        happened.append("answered")
+
+    afterwards()
+    await asyncio.create_task(answer())
+    await asyncio.sleep(1)
+    assert happened == ["answered", "afterwards"]
+    afterwards()
+    await asyncio.sleep(1)
+    assert happened == ["answered", "afterwards", "afterwards"]
+
+
+def noting(sqs: Connection, calls: list[str]) -> None:
+    """Note when sends and receives begin."""
+    port: Any = sqs.port
+
+    def noted(name: str, call: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        def begin(*args: Any, **options: Any) -> Awaitable[Any]:
+            calls.append(name)
+            return call(*args, **options)
+
+        return begin
+
+    for name in ("send", "receive"):
+        setattr(port, name, noted(name, getattr(port, name)))
+
+
+async def test_request_and_reply_leave_before_the_polls_for_what_comes_next() -> None:
+    server = MemoryServer(latency=0.02)
+    async with connect(server) as asking, connect(server) as working:
+        await asking.create_queue("orders")
+
+        async def handle(message: Message) -> str:
+            return message.body
+
+        async with Publisher(asking) as publisher, Poller(working, "orders", handle):
+            await publisher.ready()
+            asked: list[str] = []
+            answered: list[str] = []
+            noting(asking, asked)
+            noting(working, answered)
+            await publisher.request("orders", "a", timeout=5)
+            assert asked == ["send", "receive"]
+            # Its first poll was there before.
+            assert answered == ["send", "receive"]
