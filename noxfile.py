@@ -214,7 +214,7 @@ def faults(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def soak(session: nox.Session) -> None:
-    """A mixed load for a quarter of an hour: nothing may grow. `tests` runs half a minute."""
+    """A mixed load for a quarter of an hour: nothing may grow. `tests` runs a minute."""
     install(session, "test", extras="[testing]")
     env = {"PYTHONSAFEPATH": "1", "SQS_SOAK": "900"}
     options = ["-o", "faulthandler_timeout=1800", "-rP"]

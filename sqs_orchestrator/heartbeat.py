@@ -153,6 +153,15 @@ class Heartbeat:
             logger.debug("a heartbeat of %s failed, and is tried again: %s", self._url, error)
             return
         self._warned = kind
+        if isinstance(error, Throttled):
+            # No danger yet: other requesters are throttled as well, and patient therefore.
+            logger.warning(
+                "the heartbeat of the reply queue %s is throttled and slows down: the account"
+                " makes more tag calls than SQS allows it: %s",
+                self._url,
+                error,
+            )
+            return
         logger.warning(
             "the heartbeat of the reply queue %s fails%s; other requesters will take it for"
             " abandoned and delete it, %.0f s after its last heartbeat: %s",

@@ -226,7 +226,10 @@ class Poller:
     def statistics(self) -> PollerStatistics:
         """A snapshot of the counters."""
         if self._engine is None:
-            return PollerStatistics(consecutive_failures=self._failures, failure=self._host.failure)
+            failing = self._sqs.trouble(self.queue) is not None
+            return PollerStatistics(
+                consecutive_failures=self._failures + failing, failure=self._host.failure
+            )
         return self._engine.statistics()
 
     # -------------------------------------------------------------------- internals

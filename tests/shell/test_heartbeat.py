@@ -242,6 +242,16 @@ async def test_lasting_failure_warns_once_and_tells_when_it_works_again(
     assert levels == ["WARNING", "INFO"]
 
 
+async def test_lasting_throttling_warns_once_and_fears_no_sweep(
+    owner: Owner, caplog: pytest.LogCaptureFixture
+) -> None:
+    owner.sqs.fail("TagQueue", Throttled, times=None)
+    await owner.live(3600)
+    (record,) = caplog.records
+    assert "slows down" in record.message
+    assert "other requesters" not in record.message
+
+
 async def test_missing_permission_warns_once_and_says_what_follows(
     owner: Owner, caplog: pytest.LogCaptureFixture
 ) -> None:

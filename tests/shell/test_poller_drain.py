@@ -646,6 +646,8 @@ async def test_run_keeps_trying_to_find_its_queue_and_entering_does_not(
             pass
     poller = Poller(bench.sqs, "orders", sleeper(0))
     run = asyncio.create_task(poller.run())
+    await asyncio.sleep(0.1)
+    assert poller.statistics().consecutive_failures == 1
     await asyncio.sleep(600)
     assert not run.done()
     assert poller.statistics().consecutive_failures > 10

@@ -28,7 +28,7 @@ from .measuring import Measured
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
-LENGTH: Final = float(os.environ.get("SQS_SOAK", "35"))
+LENGTH: Final = float(os.environ.get("SQS_SOAK", "60"))
 """Seconds."""
 
 ROUNDS: Final = 3 if LENGTH < 120 else 15
