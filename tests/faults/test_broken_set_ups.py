@@ -298,9 +298,12 @@ async def test_worker_waits_for_an_endpoint_that_is_not_up_yet(
             poller = so.Poller(sqs, queue, handle, wait_time=1, drain_timeout=3)
             running = asyncio.create_task(poller.run(handle_signals=False))
             async with asyncio.timeout(DONE):
-                while not poller.statistics().consecutive_failures:  # noqa: ASYNC110
+                warnings: list[logging.LogRecord] = []
+                while not warnings:
                     await asyncio.sleep(0.05)
-                [warning] = [each for each in caplog.records if each.levelname == "WARNING"]
+                    warnings = [each for each in caplog.records if each.levelname == "WARNING"]
+                assert poller.statistics().consecutive_failures
+                [warning] = warnings
                 assert f"{url}/ is unreachable" in warning.getMessage()
                 server = await asyncio.start_server(relay, sock=listener)
                 await handled.wait()

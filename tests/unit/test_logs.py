@@ -47,9 +47,11 @@ class Unshowable(Exception):
 
 def test_exception_that_cannot_be_shown_does_not_disturb_who_logs_it(logged: io.StringIO) -> None:
     get_logger("tests.logs").error("it failed", exc_info=Unshowable())
-    first, second = logged.getvalue().splitlines()
+    first, *rest = logged.getvalue().splitlines()
     assert first == "ERROR it failed"
-    assert second.startswith("  Unshowable, ")
+    # Newer Pythons show what they can of it.
+    assert "Unshowable" in rest[0]
+    assert all(line.startswith("  ") for line in rest)
 
 
 def test_traceback_at_length_is_cut_in_its_middle(logged: io.StringIO) -> None:
