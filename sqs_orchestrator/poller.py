@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
 from types import TracebackType
@@ -15,9 +16,9 @@ import anyio
 from .codecs import Codec, codec_or_json
 from .connection import Connection, check_connection, check_queue
 from .core.addresses import DEFAULT_PREFIXES
-from .core.backoff import Backoff
 from .errors import QueueError
 from .handlers import Handler, Handlers
+from .retry import retrying
 from .signals import on_signal
 from .tasks import Host
 from .worker.engine import Engine
@@ -261,17 +262,20 @@ class Poller:
 
     async def _found(self, keep_trying: bool) -> str:
         """The URL of the queue."""
-        backoff = Backoff()
-        while True:
-            try:
-                return await self._sqs.queue_url(self.queue)
-            except QueueError as error:
-                if not keep_trying or not error.transient:
-                    raise
+        if keep_trying:
+            return await retrying(self._sought, until=math.inf)
+        return await self._sqs.queue_url(self.queue)
+
+    async def _sought(self) -> str:
+        """The URL, or one more failure."""
+        try:
+            return await self._sqs.queue_url(self.queue)
+        except QueueError as error:
+            if error.transient:
                 self._failures += 1
                 log = logger.warning if self._failures == 1 else logger.debug
                 log("finding the queue %r failed and is tried again: %s", self.queue, error)
-            await asyncio.sleep(backoff.next())
+            raise
 
     async def _work(self, url: str) -> None:
         self._engine = Engine(
