@@ -57,6 +57,19 @@ process.stdin.on("end", () => process.exit(0)).resume();
 
 
 @contextlib.contextmanager
+def chosen_server(default: str) -> Iterator[str]:
+    """The endpoint URL of the server that the environment names, or else of *default*; runs it
+    unless it runs already."""
+    given = os.environ.get("SQS_ENDPOINT_URL")
+    if given:
+        without_mock()
+        yield given
+        return
+    with running_server(os.environ.get("SQS_SERVER") or default) as endpoint_url:
+        yield endpoint_url
+
+
+@contextlib.contextmanager
 def running_server(name: str) -> Iterator[str]:
     """Run the server of that name; gives its endpoint URL."""
     servers = {"moto": moto_server, "fauxqs": fauxqs_server, "elasticmq": elasticmq_server}

@@ -26,7 +26,7 @@ from sqs_orchestrator.sqs.client import BotoSQS, make_config
 from sqs_orchestrator.sqs.lean import open_lean, way_of
 from sqs_orchestrator.sqs.port import SQS
 from sqs_orchestrator.testing import MemorySQS
-from tests.servers import CREDENTIALS, running_server
+from tests.servers import CREDENTIALS, chosen_server
 
 MakeQueue = Callable[..., Awaitable[str]]
 MakeClient = Callable[[], SQS]
@@ -66,11 +66,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="session")
 def endpoint_url() -> Iterator[str]:
     """The endpoint of the server."""
-    given = os.environ.get("SQS_ENDPOINT_URL")
-    if given:
-        yield given
-        return
-    with running_server(SERVER) as url:
+    with chosen_server(SERVER) as url:
         yield url
 
 

@@ -18,7 +18,7 @@ import pytest
 import pytest_asyncio
 
 import sqs_orchestrator as so
-from tests.servers import CREDENTIALS, running_server, without_mock
+from tests.servers import CREDENTIALS, chosen_server
 
 from .proxy import FaultProxy
 
@@ -48,12 +48,7 @@ def cases(everything: Collection[Case], *few: Case) -> Collection[Case]:
 @pytest.fixture(scope="session")
 def server_url() -> Iterator[str]:
     """The endpoint of the server behind the proxy."""
-    given = os.environ.get("SQS_ENDPOINT_URL")
-    if given:
-        without_mock()
-        yield given
-        return
-    with running_server(SERVER) as url:
+    with chosen_server(SERVER) as url:
         yield url
 
 

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -28,18 +27,14 @@ from sqs_orchestrator import (
     ReplyTimeout,
     connect,
 )
-from tests.servers import CREDENTIALS, running_server
+from tests.servers import CREDENTIALS, chosen_server
 
 pytestmark = pytest.mark.server
 
 
 @pytest.fixture(scope="module")
 def endpoint_url() -> Iterator[str]:
-    given = os.environ.get("SQS_ENDPOINT_URL")
-    if given is not None:
-        yield given
-        return
-    with running_server(os.environ.get("SQS_SERVER", "moto")) as started:
+    with chosen_server("moto") as started:
         yield started
 
 

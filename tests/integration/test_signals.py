@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import sqs_orchestrator as so
-from tests.servers import CREDENTIALS, running_server
+from tests.servers import CREDENTIALS, chosen_server
 
 pytestmark = pytest.mark.server
 
@@ -72,11 +71,7 @@ Start = Callable[[str], Worker]
 
 @pytest.fixture(scope="session")
 def endpoint_url() -> Iterator[str]:
-    given = os.environ.get("SQS_ENDPOINT_URL")
-    if given:
-        yield given
-        return
-    with running_server(os.environ.get("SQS_SERVER", "moto")) as url:
+    with chosen_server("moto") as url:
         yield url
 
 

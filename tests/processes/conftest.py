@@ -17,7 +17,7 @@ import pytest
 import pytest_asyncio
 
 import sqs_orchestrator as so
-from tests.servers import CREDENTIALS, running_server
+from tests.servers import CREDENTIALS, chosen_server
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -107,11 +107,7 @@ Start = Callable[..., Awaitable[Process]]
 
 @pytest.fixture(scope="session")
 def endpoint_url() -> Iterator[str]:
-    given = os.environ.get("SQS_ENDPOINT_URL")
-    if given:
-        yield given
-        return
-    with running_server(os.environ.get("SQS_SERVER", "moto")) as url:
+    with chosen_server("moto") as url:
         yield url
 
 

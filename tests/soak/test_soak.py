@@ -21,7 +21,7 @@ import sqs_orchestrator as so
 from sqs_orchestrator.core.names import DEFAULT_PREFIX
 from tests.faults.rounds import becomes_empty
 from tests.processes.conftest import HANGS, Process, start_program
-from tests.servers import CREDENTIALS, running_server
+from tests.servers import CREDENTIALS, chosen_server
 
 from .__main__ import PAUSE
 from .measuring import Measured
@@ -42,11 +42,7 @@ KIB: Final = 1024
 @pytest.fixture
 def endpoint_url() -> Iterator[str]:
     """A server of its own: others would see to it that it never is quiet."""
-    given = os.environ.get("SQS_ENDPOINT_URL")
-    if given:
-        yield given
-        return
-    with running_server(os.environ.get("SQS_SERVER", "fauxqs")) as url:
+    with chosen_server("fauxqs") as url:
         yield url
 
 
