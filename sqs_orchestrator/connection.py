@@ -7,17 +7,16 @@ that are still open, newest first, so that any order of leaving is a safe one.
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from decimal import Decimal
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 from .core.checks import check_flag, check_text, check_type, checked_tags
-from .core.redrive import comparable, redrive_policy
+from .core.queue_attributes import queue_attributes, same_attribute
+from .core.redrive import redrive_policy
 from .errors import QueueError, QueueNotFound
 from .retry import retrying
 from .sqs.config import check_config, check_session, make_config, read_timeout_of
@@ -294,7 +293,9 @@ class Connection:
                 `<name>_dlq` (`<name>_dlq.fifo`). One made here keeps messages 14 days.
             max_receive_count: How often a message is received before it moves there.
             attributes: More attributes, by SQS's own names (CreateQueue in the SQS API
-                Reference), such as `{"VisibilityTimeout": 60}`.
+                Reference), such as `{"VisibilityTimeout": 60}`. Policies may be dicts;
+                of a queue that exists they are compared by what they mean, since SQS
+                writes them in its own way.
             tags: Cost-allocation tags.
 
         Raises:
@@ -313,9 +314,14 @@ class Connection:
         _check_receive_count(max_receive_count)
         wanted = queue_attributes(attributes)
         tags = checked_tags(tags)
+        # SQS refuses the attribute where it is false.
+        if wanted.pop("FifoQueue", str(fifo)).lower() != str(fifo).lower():
+            raise ValueError(f"the attribute 'FifoQueue' contradicts fifo={fifo}: leave it out")
         if fifo:
             wanted["FifoQueue"] = "true"
         if dead_letter_queue is not None and dead_letter_queue is not False:
+            if "RedrivePolicy" in wanted:
+                raise ValueError("pass dead_letter_queue or the attribute 'RedrivePolicy'")
             if dead_letter_queue is True:
                 stem = name.removesuffix(".fifo")
                 dead_letter_queue = f"{stem}_dlq.fifo" if fifo else f"{stem}_dlq"
@@ -374,7 +380,9 @@ class Connection:
             found = await self.patiently(
                 lambda: self.port.get_queue_attributes(url, sorted(wanted))
             )
-            differing = [key for key in wanted if not _same(key, wanted[key], found.get(key))]
+            differing = [
+                key for key in wanted if not same_attribute(key, wanted[key], found.get(key))
+            ]
             if differing:
                 facts = ", ".join(
                     f"{key} is {found.get(key)!r}, not {wanted[key]!r}" for key in differing
@@ -465,41 +473,3 @@ def _check_url(url: str) -> None:
 def check_connection(sqs: object) -> None:
     """Raise `ValueError` where *sqs* is no connection."""
     check_type("sqs", sqs, Connection, "the Connection that connect() gives")
-
-
-def queue_attributes(attributes: object) -> dict[str, str]:
-    """The attributes of a queue as SQS wants them; none where *attributes* is `None`.
-
-    Raises:
-        ValueError: They are no mapping of names to values, or a value is of no use to SQS.
-    """
-    if attributes is None:
-        return {}
-    check_type("attributes", attributes, Mapping, "a dict of SQS's names and their values")
-    assert isinstance(attributes, Mapping)
-    for name, value in attributes.items():
-        check_type("the name of a queue's attribute", name, str, "a str")
-        check_type(f"the attribute {name!r}", value, _VALUES, "a str, a number, a bool or a dict")
-    return {name: _attribute_text(value) for name, value in attributes.items()}
-
-
-_VALUES = (str, int, float, Decimal, Mapping)
-
-
-def _attribute_text(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, Mapping):
-        return json.dumps(value, separators=(",", ":"))
-    return str(value)
-
-
-def _same(key: str, wanted: str, found: str | None) -> bool:
-    """Whether a queue's attribute is the wanted one; policies are compared as JSON, since
-    SQS and its stand-ins write them each in their own way."""
-    if found is None:
-        # SQS leaves out what is at its default, such as `FifoQueue` on a standard queue.
-        return wanted.lower() in {"false", ""}
-    if key.endswith("Policy"):
-        return bool(comparable(wanted) == comparable(found))
-    return wanted.lower() == found.lower()

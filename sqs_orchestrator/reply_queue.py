@@ -22,13 +22,14 @@ from typing import Any, Self
 
 import anyio
 
-from .connection import Connection, check_connection, queue_attributes
+from .connection import Connection, check_connection
 from .core import wire
 from .core.backoff import Backoff
 from .core.checks import check_flag, check_seconds, checked_tags
 from .core.limits import BATCH_ENTRIES, MIN_RETENTION, RETENTION, WAIT_TIME
 from .core.names import DEFAULT_PREFIX, check_prefix, new_reply_queue_name
 from .core.polling import Receivers
+from .core.queue_attributes import queue_attributes
 from .core.ring import Pacer
 from .errors import QueueError, QueueNotFound, ReplyQueueClosed, ReplyQueueLost
 from .heartbeat import YOUNG, Heartbeat

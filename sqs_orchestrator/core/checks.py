@@ -28,6 +28,16 @@ def quoted(text: object, most: int = 80) -> str:
     return ascii(text) if len(text) <= most else f"{text[:most]!a}..."
 
 
+def shown(value: object, most: int = 80) -> str:
+    """*value* as an error shows what was passed: in ASCII and cut short, and whatever its
+    `__repr__` may do. (Python itself refuses to write out a very long int.)"""
+    try:
+        text = ascii(value)
+    except Exception:
+        return f"a value of type {type(value).__name__} that cannot be shown"
+    return text if len(text) <= most else f"{text[:most]}..."
+
+
 # ------------------------------------------------------------------- characters
 
 
@@ -158,9 +168,7 @@ def check_type(name: str, value: object, kind: type | tuple[type, ...], wanted: 
         ValueError: It is of another type.
     """
     if not isinstance(value, kind):
-        shown = ascii(value)
-        shown = shown if len(shown) <= 80 else f"{shown[:80]}..."
-        raise ValueError(f"{name} is {wanted}, not {shown} of type {type(value).__name__}")
+        raise ValueError(f"{name} is {wanted}, not {shown(value)} of type {type(value).__name__}")
 
 
 def check_flag(name: str, value: object) -> None:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ..core import limits
+from ..core.policies import meaning
 from ..sqs.port import Attributes, Failure, Received, SendEntry
 
 __all__ = ["Queue", "Refused", "StoredMessage"]
@@ -576,16 +577,4 @@ def _same(name: str, ours: str | None, theirs: str) -> bool:
         return theirs == ""
     if ours == theirs:
         return True
-    if name in ("Policy", "RedrivePolicy", "RedriveAllowPolicy"):
-        try:
-            return bool(_as_text(json.loads(ours)) == _as_text(json.loads(theirs)))
-        except ValueError:
-            return False
-    return False
-
-
-def _as_text(policy: Any) -> Any:
-    # maxReceiveCount may be 5 or "5".
-    if isinstance(policy, dict):
-        return {key: _as_text(value) for key, value in policy.items()}
-    return str(policy) if isinstance(policy, int) else policy
+    return name.endswith("Policy") and bool(meaning(ours) == meaning(theirs))

@@ -361,6 +361,47 @@ async def test_policies_are_compared_as_json(connection: Connection, server: Mem
     assert await connection.create_queue("orders", dead_letter_queue=True) == url
 
 
+async def test_creating_again_takes_an_access_policy_that_sqs_has_rewritten(
+    connection: Connection, server: MemoryServer
+) -> None:
+    statement = {
+        "Effect": "Allow",
+        "Principal": {"AWS": ["123456789012"]},
+        "Action": "sqs:SendMessage",
+        "Resource": "*",
+    }
+    policy = {"Version": "2012-10-17", "Statement": [statement]}
+    allowing = {"redrivePermission": "byQueue", "sourceQueueArns": ["arn:a", "arn:b"]}
+    wanted = {"Policy": policy, "RedriveAllowPolicy": allowing, "VisibilityTimeout": 60.0}
+    url = await connection.create_queue("orders", attributes=wanted)
+    queue = server.queue("orders")
+    assert queue.attributes["VisibilityTimeout"] == "60"
+    rewritten = {
+        "Statement": {
+            **statement,
+            "Action": ["SQS:SendMessage"],
+            "Principal": {"AWS": "arn:aws:iam::123456789012:root"},
+        },
+        "Version": "2012-10-17",
+    }
+    queue.attributes["Policy"] = json.dumps(rewritten)
+    queue.attributes["RedriveAllowPolicy"] = json.dumps(
+        {**allowing, "sourceQueueArns": ["arn:b", "arn:a"]}
+    )
+    assert await connection.create_queue("orders", attributes=wanted) == url
+    denying = {**policy, "Statement": {**statement, "Effect": "Deny"}}
+    with pytest.raises(QueueError, match="attributes: Policy is"):
+        await connection.create_queue("orders", attributes={**wanted, "Policy": denying})
+
+
+async def test_queue_may_be_told_twice_that_it_is_standard(
+    connection: Connection, server: MemoryServer
+) -> None:
+    await connection.create_queue("orders", attributes={"FifoQueue": False})
+    await connection.create_queue("orders.fifo", fifo=True, attributes={"FifoQueue": True})
+    assert "FifoQueue" not in server.queue("orders").attributes
+
+
 async def test_racing_creators_get_the_same_queue(server: MemoryServer) -> None:
     async with connect(server) as one, connect(server) as other:
         settings = {"VisibilityTimeout": 60}
@@ -451,6 +492,13 @@ async def test_dead_letter_queue_deleted_since_is_made_again(
         ("orders", {"max_receive_count": 1001}, "max_receive_count"),
         ("orders", {"dead_letter_queue": "orders"}, "its own dead-letter queue"),
         ("orders", {"dead_letter_queue": "other.fifo"}, "ends in '.fifo'"),
+        ("orders", {"attributes": {"FifoQueue": True}}, "contradicts fifo=False"),
+        ("orders.fifo", {"fifo": True, "attributes": {"FifoQueue": False}}, "contradicts fifo="),
+        (
+            "orders",
+            {"dead_letter_queue": True, "attributes": {"RedrivePolicy": {}}},
+            "dead_letter_queue or the attribute",
+        ),
     ],
 )
 async def test_contradictory_settings_of_a_queue_are_refused(
