@@ -46,7 +46,12 @@ class _Frozen:
 
     @property
     def attributes(self) -> Mapping[str, PlainValue]:
-        """The message attributes as plain values, without those of the library itself."""
+        """The message attributes as plain values, without those of the library itself.
+
+        A number is an `int` where it is written as one, a `float` where that is written with
+        the same value, and otherwise a `Decimal`, so that no digit is lost: SQS keeps 38. A
+        `Decimal` such as 0.1 was sent as the same text as the `float`, and comes as that.
+        """
         if self._attributes is None:
             _set(self, "_attributes", plain_attributes(self._received.attributes, RESERVED))
         assert self._attributes is not None

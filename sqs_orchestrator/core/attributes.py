@@ -18,7 +18,9 @@ from .limits import ATTRIBUTE_NAME_CHARACTERS, MESSAGE_ATTRIBUTES
 
 AttributeValue: TypeAlias = Mapping[str, Any]
 Attributes: TypeAlias = Mapping[str, AttributeValue]
-PlainValue: TypeAlias = str | int | float | bytes
+PlainValue: TypeAlias = str | int | float | Decimal | bytes
+"""What an attribute is to a program. A number is an `int` where it is written as one, a `float`
+where that is written just so, and otherwise a `Decimal`: SQS keeps 38 digits, a `float` 15."""
 
 # Of any length that SQS takes: whether it is in range, or finite, is told from its value.
 NUMBER = re.compile(r"[+-]?(?:[0-9]{1,256}\.?[0-9]{0,256}|\.[0-9]{1,256})(?:[eE][+-]?[0-9]{1,4})?")
@@ -122,7 +124,8 @@ def _number_text(name: str, value: float | Decimal) -> str:
         _check_number(name, Decimal(text))
         return text
     _check_number(name, value)
-    return str(value)
+    # Of a zero SQS takes no exponent out of its range either.
+    return Decimal.__str__(value) if value else "0"
 
 
 def _check_number(name: str, value: Decimal) -> None:
@@ -182,7 +185,7 @@ def check_count(
 
 def plain_attributes(attributes: Attributes, reserved: Container[str]) -> dict[str, PlainValue]:
     """The attributes of a received message as plain values, without those *reserved*. What
-    says that it is a number and is none stays text."""
+    says that it is a number and is none, or one far beyond SQS's range, stays text."""
     plain: dict[str, PlainValue] = {}
     for name, value in attributes.items():
         if name in reserved or not isinstance(value, Mapping):
@@ -203,6 +206,11 @@ def plain_attributes(attributes: Attributes, reserved: Container[str]) -> dict[s
 def _plain_number(text: str) -> PlainValue:
     if _INTEGER.fullmatch(text):
         return int(text)
-    if NUMBER.fullmatch(text) and math.isfinite(value := float(text)):
+    if not NUMBER.fullmatch(text) or not math.isfinite(value := float(text)):
+        return text
+    # A float holds what it is written as: 0.1 is sent as "0.1", so "0.1" is 0.1 again.
+    shortest = float.__repr__(value)
+    if shortest == text:
         return value
-    return text
+    exact = Decimal(text)
+    return value if Decimal(shortest) == exact else exact

@@ -364,7 +364,7 @@ async def test_policies_are_compared_as_json(connection: Connection, server: Mem
 async def test_creating_again_takes_an_access_policy_that_sqs_has_rewritten(
     connection: Connection, server: MemoryServer
 ) -> None:
-    statement = {
+    statement: dict[str, Any] = {
         "Effect": "Allow",
         "Principal": {"AWS": ["123456789012"]},
         "Action": "sqs:SendMessage",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 from hypothesis import strategies as st
 
 from sqs_orchestrator.core import wire
@@ -26,6 +28,14 @@ sqs_text = st.text(
     min_size=1,
 )
 any_text = st.text(st.characters(exclude_categories=[]))
+
+# Every decimal that SQS takes.
+decimals = st.builds(
+    lambda sign, digits, exponent: Decimal((sign, tuple(map(int, str(digits))), exponent)),
+    st.integers(0, 1),
+    st.integers(0, 10**38 - 1),
+    st.integers(-128, 88),
+)
 
 # What a caller may give as attributes.
 plain_values = st.one_of(

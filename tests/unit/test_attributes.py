@@ -16,7 +16,7 @@ from sqs_orchestrator.core.attributes import (
 )
 from sqs_orchestrator.core.wire import RESERVED, ReplyTo
 from sqs_orchestrator.errors import InvalidMessage
-from tests.unit.strategies import attribute_names, number, plain_values, string
+from tests.unit.strategies import attribute_names, decimals, number, plain_values, string
 
 URL = "https://sqs.eu-west-1.amazonaws.com/123456789012/sqs_orchestrator_reply_1"
 
@@ -26,6 +26,47 @@ def test_attributes_survive_their_trip(values: dict[str, Any]) -> None:
     attributes = to_attributes(values, RESERVED)
     assert plain_attributes(attributes, RESERVED) == values
     assert to_attributes(attributes, RESERVED) == attributes
+
+
+@given(decimals)
+def test_decimal_is_read_back_equal_to_its_last_digit(value: Decimal) -> None:
+    plain = plain_attributes(to_attributes({"a": value}, RESERVED), RESERVED)["a"]
+    assert isinstance(plain, (int, float, Decimal))
+    # Decimal(0.1) is not what anybody means by 0.1.
+    assert Decimal(repr(plain) if isinstance(plain, float) else plain) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("12345678901234567890.5", Decimal("12345678901234567890.5")),
+        ("0.1", 0.1),
+        ("0.10", 0.1),
+        ("1e3", 1000.0),
+        (".5", 0.5),
+        ("5.", 5.0),
+        ("0.30000000000000004", 0.30000000000000004),
+        (
+            "0.3000000000000000400000000000000000001",
+            Decimal("0.3000000000000000400000000000000000001"),
+        ),
+        ("0.1000000000000000055511151231257827021181583404541015625",) * 2,
+        ("1E-128", 1e-128),
+        ("1.0000000000000000001", Decimal("1.0000000000000000001")),
+        ("12345678901234567890", 12345678901234567890),
+        ("1e-400", Decimal("1e-400")),
+    ],
+)
+def test_number_is_read_as_the_plainest_type_that_holds_it(text: str, value: Any) -> None:
+    value = Decimal(value) if isinstance(value, str) else value
+    plain = plain_attributes({"a": number(text)}, RESERVED)["a"]
+    assert plain == value
+    assert type(plain) is type(value)
+
+
+def test_zero_has_no_exponent_out_of_range() -> None:
+    for zero in ("0E-999999", "0E+999999", "-0.00"):
+        assert to_attributes({"a": Decimal(zero)}, RESERVED) == {"a": number("0")}
 
 
 def test_whole_number_stays_whole() -> None:
