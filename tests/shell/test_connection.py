@@ -370,13 +370,16 @@ async def test_creating_again_takes_an_access_policy_that_sqs_has_rewritten(
         "Action": "sqs:SendMessage",
         "Resource": "*",
     }
-    policy = {"Version": "2012-10-17", "Statement": [statement]}
-    allowing = {"redrivePermission": "byQueue", "sourceQueueArns": ["arn:a", "arn:b"]}
+    policy: dict[str, Any] = {"Version": "2012-10-17", "Statement": [statement]}
+    allowing: dict[str, Any] = {
+        "redrivePermission": "byQueue",
+        "sourceQueueArns": ["arn:a", "arn:b"],
+    }
     wanted = {"Policy": policy, "RedriveAllowPolicy": allowing, "VisibilityTimeout": 60.0}
     url = await connection.create_queue("orders", attributes=wanted)
     queue = server.queue("orders")
     assert queue.attributes["VisibilityTimeout"] == "60"
-    rewritten = {
+    rewritten: dict[str, Any] = {
         "Statement": {
             **statement,
             "Action": ["SQS:SendMessage"],
