@@ -18,6 +18,7 @@ from .core.backoff import Backoff
 from .core.batching import Lane, Policy
 from .errors import QueueError, SendError
 from .logs import get_logger
+from .sqs.failures import error_of_entry
 from .sqs.port import Failure
 from .tasks import Host
 
@@ -70,8 +71,8 @@ class _Running(Lane[E]):
 class Lanes(Generic[E]):
     """The lanes of one operation, one per queue.
 
-    *operation* carries out a batch: a result or a `Failure` per entry, or a `QueueError`.
-    *policy* says how the lane of a queue batches.
+    *operation* carries out a batch: a result or a `Failure` per entry, or a `QueueError`. *name*
+    is its name in the SQS API, for errors. *policy* says how the lane of a queue batches.
     """
 
     def __init__(
@@ -79,8 +80,11 @@ class Lanes(Generic[E]):
         host: Host,
         operation: Callable[[str, Sequence[E]], Awaitable[Sequence[str | Failure | None]]],
         policy: Callable[[str], Policy],
+        *,
+        name: str,
     ) -> None:
         self._host = host
+        self._name = name
         self._loop = asyncio.get_running_loop()
         self._operation = operation
         self._policy = policy
@@ -189,13 +193,16 @@ class Lanes(Generic[E]):
         for entry, result in zip(batch, results, strict=False):
             error: QueueError | SendError
             if isinstance(result, QueueError):
-                error, may_pass, maybe_done = result, result.transient, result.maybe_done
+                error = result
             elif isinstance(result, Failure):
-                error = _refusal(result, lane.url)
-                may_pass, maybe_done = not result.sender_fault, result.maybe_done
+                error = error_of_entry(self._name, lane.url, result)
             else:
                 self._tell(entry, result)
                 continue
+            if isinstance(error, QueueError):
+                may_pass, maybe_done = error.transient, error.maybe_done
+            else:
+                may_pass, maybe_done = False, error.maybe_sent
             passing += may_pass
             entry.last_error = error
             entry.maybe_done |= maybe_done
@@ -223,11 +230,3 @@ class Lanes(Generic[E]):
                 entry.done(outcome)
         except Exception:  # it must not keep the others of its batch from hearing
             logger.exception("an entry of a batch failed to take its result")
-
-
-def _refusal(failure: Failure, url: str) -> SendError:
-    return SendError(
-        f"SQS refused an entry of a batch: {failure.code}: {failure.message}",
-        queue=url,
-        code=failure.code,
-    )

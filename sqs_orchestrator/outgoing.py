@@ -70,7 +70,12 @@ def send_lanes(host: Host, port: SQS) -> Lanes[Outgoing]:
         now = asyncio.get_running_loop().time()
         return await port.send(url, [entry.render(now) for entry in batch])
 
-    return Lanes(host, send, lambda url: _FIFO if url.endswith(".fifo") else _STANDARD)
+    return Lanes(
+        host,
+        send,
+        lambda url: _FIFO if url.endswith(".fifo") else _STANDARD,
+        name="SendMessageBatch",
+    )
 
 
 class Deletion(Entry):
@@ -103,4 +108,4 @@ def delete_lanes(host: Host, port: SQS, *, linger: float) -> Lanes[Deletion]:
             raise
 
     policy = Policy(linger=linger, patient=True)
-    return Lanes(host, delete, lambda url: policy)
+    return Lanes(host, delete, lambda url: policy, name="DeleteMessageBatch")

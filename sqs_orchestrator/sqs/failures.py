@@ -14,6 +14,7 @@ logged.
 from __future__ import annotations
 
 import json
+import re
 import socket
 import time
 from collections.abc import Mapping
@@ -23,11 +24,22 @@ from typing import Any, Final
 import aiohttp
 import botocore.exceptions as boto
 
-from ..errors import AccessDenied, QueueError, QueueNotFound, Throttled
+from ..errors import AccessDenied, QueueError, QueueNotFound, SendError, Throttled
 from ..logs import printable
 from .clock import epoch_of
+from .port import Failure
 
-__all__ = ["date_of", "error_of", "is_skew", "own_code", "refusal_of", "short", "unreadable"]
+__all__ = [
+    "date_of",
+    "error_of",
+    "error_of_entry",
+    "is_skew",
+    "own_code",
+    "refusal_of",
+    "short",
+    "too_large",
+    "unreadable",
+]
 
 _NOT_FOUND: Final = frozenset({"QueueDoesNotExist", "NonExistentQueue", "InvalidAddress"})
 
@@ -93,6 +105,36 @@ _PASSING: Final = frozenset(
         "ServiceUnavailableException",
     }
 )
+
+_REFUSED: Final = frozenset(
+    {
+        "InvalidAttributeValue",
+        "InvalidMessageContents",
+        "InvalidParameterCombination",
+        "InvalidParameterValue",
+        "MessageNotInflight",
+        "MissingParameter",
+        "ReceiptHandleIsInvalid",
+        "UnsupportedOperation",
+    }
+)
+
+_TOO_LARGE: Final = frozenset(
+    {
+        "413",
+        "BatchRequestTooLong",
+        "MessageTooLong",
+        "PayloadTooLarge",
+        "RequestEntityTooLarge",
+        "RequestEntityTooLargeException",
+    }
+)
+
+_TOO_LARGE_TEXT: Final = re.compile(
+    r"\bmessage ?too ?(?:long|large)\b|\b(?:shorter|longer|larger) than (\d+) bytes", re.IGNORECASE
+)
+"""What stands in the text where the code is a general one: `InvalidParameterValue` of a queue
+that has a limit of its own, ElasticMQ's `InvalidAttributeValue`."""
 
 # One name for one thing: SQS's JSON protocol, its older query protocol and the servers that
 # imitate them do not agree.
@@ -241,6 +283,12 @@ def _refusal(operation: str, queue: str | None, exc: Any) -> QueueError:
         # While signing, the credentials had to be fetched, from STS for instance.
         about = f"{about}: {exc.operation_name} failed, which was to bring the credentials"
 
+    if status == 413:
+        # As often as not a proxy's word, not SQS's; it will be the same the next time.
+        return QueueError(
+            f"{about}: it is more than the endpoint, or a proxy in between, takes ({code}: {said})",
+            **{**facts, "code": "413"},
+        )
     if code in _THROTTLES or code.startswith("Throttling.") or status == 429:
         return Throttled(
             f"{about}: SQS asks to slow down ({code}: {said})", transient=True, **facts
@@ -286,6 +334,32 @@ def _refusal(operation: str, queue: str | None, exc: Any) -> QueueError:
             **facts,
         )
     return QueueError(f"{about}: SQS refused it ({code}: {said})", **facts)
+
+
+def error_of_entry(operation: str, queue: str, failure: Failure) -> QueueError | SendError:
+    """The error of one entry of a batch. Its code decides, as that of a refused call does; only
+    where the code says nothing, SQS's word on whose fault it is."""
+    code, said = failure.code, failure.message
+    response = {"Error": {"Code": code, "Message": said}}
+    error = _refusal(operation, queue, boto.ClientError(response, operation))
+    if type(error) is QueueError and not error.transient and not code.startswith(("KMS.", "Kms")):
+        final = code in _REFUSED or too_large(code, said) is not None
+        if final or failure.sender_fault:
+            text = f"SQS refused an entry of a batch: {code}: {said}"
+            return SendError(text, queue=queue, code=code, maybe_sent=failure.maybe_done)
+        error.transient = True
+    # SQS names what it has not done, so nothing was, unless the port itself says otherwise.
+    error.maybe_done = failure.maybe_done
+    return error
+
+
+def too_large(code: str | None, text: str) -> int | None:
+    """Whether that refusal is about a size: `None` where it is not, else the most bytes that its
+    *text* says are taken, 0 where it does not say."""
+    found = _TOO_LARGE_TEXT.search(text)
+    if found is None and code not in _TOO_LARGE:
+        return None
+    return int(found[1] or 0) if found else 0
 
 
 def own_code(code: str) -> str:

@@ -47,7 +47,9 @@ class Visibility:
         self._pending: dict[Held, Change] = {}
         self._closed = False
         policy = Policy(linger=LINGER)
-        self._lanes: Lanes[Change] = Lanes(host, _changing(port), lambda url: policy)
+        self._lanes: Lanes[Change] = Lanes(
+            host, _changing(port), lambda url: policy, name="ChangeMessageVisibilityBatch"
+        )
 
     def __len__(self) -> int:
         return len(self._keeper)

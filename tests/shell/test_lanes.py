@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from sqs_orchestrator.core.batching import Policy
-from sqs_orchestrator.errors import AccessDenied, QueueError, SendError, Throttled
+from sqs_orchestrator.errors import AccessDenied, QueueError, QueueNotFound, SendError, Throttled
 from sqs_orchestrator.lanes import Entry, Lanes
 from sqs_orchestrator.sqs.port import Failure
 from sqs_orchestrator.tasks import Host
@@ -127,7 +127,7 @@ async def lanes_to(server: Server, policy: Policy = STANDARD) -> AsyncIterator[L
     host = Host("host", closing)
     await host.start()
     try:
-        yield Lanes(host, server, lambda url: policy)
+        yield Lanes(host, server, lambda url: policy, name="SendMessageBatch")
     finally:
         await host.stop()
 
@@ -262,6 +262,35 @@ async def test_entry_that_failed_on_the_servers_side_goes_again(server: Server) 
         await asyncio.sleep(5)
     assert server.sent == ["abc", "b"]
     assert [entry.outcomes for entry in entries] == [["id of a"], ["id of b"], ["id of c"]]
+
+
+async def test_throttled_entry_goes_again_although_sqs_calls_it_the_senders_fault(
+    server: Server,
+) -> None:
+    server.refuses("b", Failure("RequestThrottled", "slow down", sender_fault=True), times=2)
+    async with lanes_to(server) as lanes:
+        entries = items("abc")
+        add(lanes, entries)
+        await asyncio.sleep(5)
+    assert server.sent == ["abc", "b", "b"]
+    assert [entry.outcomes for entry in entries] == [["id of a"], ["id of b"], ["id of c"]]
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [("AWS.SimpleQueueService.NonExistentQueue", QueueNotFound), ("AccessDenied", AccessDenied)],
+)
+async def test_entry_is_refused_with_the_same_errors_as_a_call(
+    server: Server, code: str, kind: type[QueueError]
+) -> None:
+    server.refuses("a", Failure(code, "no", sender_fault=False))
+    async with lanes_to(server) as lanes:
+        [entry] = items("a")
+        add(lanes, [entry])
+        await asyncio.sleep(100)
+    [error] = entry.outcomes
+    assert type(error) is kind
+    assert len(server.batches) == 1
 
 
 async def test_passing_error_is_tried_again_by_all_in_their_order(server: Server) -> None:

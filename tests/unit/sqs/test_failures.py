@@ -14,8 +14,15 @@ import botocore.exceptions as boto
 import botocore.parsers
 import pytest
 
-from sqs_orchestrator.errors import AccessDenied, QueueError, QueueNotFound, Throttled
-from sqs_orchestrator.sqs.failures import date_of, error_of, refusal_of
+from sqs_orchestrator.errors import AccessDenied, QueueError, QueueNotFound, SendError, Throttled
+from sqs_orchestrator.sqs.failures import (
+    date_of,
+    error_of,
+    error_of_entry,
+    refusal_of,
+    too_large,
+)
+from sqs_orchestrator.sqs.port import Failure
 
 URL = "https://sqs.eu-west-1.amazonaws.com/123456789012/orders"
 ENDPOINT = "https://sqs.eu-west-1.amazonaws.com/"
@@ -453,3 +460,83 @@ def test_answer_to_aiohttp_that_took_too_long_may_have_been_a_call() -> None:
 def test_type_of_a_refusal_is_its_code_without_what_is_around_it(kind: str, code: str) -> None:
     body = json.dumps({"__type": kind, "message": "m"}).encode()
     assert ours(refusal_of("SendMessageBatch", 400, {}, body)).code == code
+
+
+# ------------------------------------------------------------- entries of a batch
+
+
+@pytest.mark.parametrize("sender_fault", [True, False])
+@pytest.mark.parametrize(
+    ("code", "kind", "transient"),
+    [
+        ("RequestThrottled", Throttled, True),
+        ("OverLimit", Throttled, True),
+        ("KmsThrottled", Throttled, True),
+        ("InternalError", QueueError, True),
+        ("ServiceUnavailable", QueueError, True),
+        ("QueueDoesNotExist", QueueNotFound, False),
+        ("AccessDenied", AccessDenied, False),
+        ("KMS.AccessDeniedException", AccessDenied, False),
+        ("KMS.DisabledException", QueueError, False),
+        ("InvalidParameterValue", SendError, False),
+        ("InvalidMessageContents", SendError, False),
+        ("BatchRequestTooLong", SendError, False),
+    ],
+)
+def test_code_of_an_entry_decides_and_not_whose_fault_it_is_said_to_be(
+    code: str, kind: type[Exception], transient: bool, sender_fault: bool
+) -> None:
+    failure = Failure(code, "said so", sender_fault=sender_fault)
+    error = error_of_entry("SendMessageBatch", URL, failure)
+    assert type(error) is kind
+    assert (error.code, error.queue) == (code, URL)
+    assert "said so" in str(error)
+    assert getattr(error, "transient", False) is transient
+    # SQS lists it among what it has not done.
+    assert not getattr(error, "maybe_done", False)
+
+
+def test_entry_with_an_unknown_code_passes_where_it_is_not_the_senders_fault() -> None:
+    ours_ = error_of_entry("SendMessageBatch", URL, Failure("Odd", sender_fault=True))
+    theirs = error_of_entry("SendMessageBatch", URL, Failure("Odd", sender_fault=False))
+    assert type(ours_) is SendError
+    assert type(theirs) is QueueError
+    assert theirs.transient
+
+
+def test_entry_that_sqs_may_have_taken_says_so() -> None:
+    failure = Failure("MissingResult", "not mentioned", sender_fault=False, maybe_done=True)
+    error = error_of_entry("SendMessageBatch", URL, failure)
+    assert type(error) is QueueError
+    assert (error.transient, error.maybe_done) == (True, True)
+
+
+# ------------------------------------------------------------------------- sizes
+
+
+def test_413_is_no_passing_error_whoever_says_it() -> None:
+    page = b"<html><body><h1>413 Request Entity Too Large</h1></body></html>"
+    for body in (page, b"", b'{"message": "Request Too Long"}', b"<?xml ?><Error/>"):
+        error = ours(refusal_of("SendMessageBatch", 413, {}, body))
+        assert type(error) is QueueError
+        assert (error.transient, error.maybe_done, error.code) == (False, False, "413")
+        assert too_large(error.code, str(error)) == 0
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "limit"),
+    [
+        ("BatchRequestTooLong", "Batch requests cannot be longer than 1048576 bytes.", 1_048_576),
+        ("BatchRequestTooLong", "", 0),
+        ("InvalidAttributeValue", "MessageTooLong", 0),  # ElasticMQ
+        ("InvalidParameterValue", "Reason: Message must be shorter than 1024 bytes.", 1024),
+        ("413", "Request Entity Too Large", 0),
+        ("InvalidParameterValue", "The request must contain the parameter MessageGroupId.", None),
+        ("InvalidAttributeValue", "Invalid value for the parameter x.", None),
+        (None, "", None),
+    ],
+)
+def test_refusal_for_a_size_is_told_from_others(
+    code: str | None, text: str, limit: int | None
+) -> None:
+    assert too_large(code, text) == limit
