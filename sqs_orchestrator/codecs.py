@@ -18,19 +18,30 @@ from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from functools import lru_cache
 from pathlib import PurePath
-from typing import Any, Protocol, Union, get_args, get_origin
+from typing import Any, Final, Protocol, Union, get_args, get_origin
 from uuid import UUID
 
 from .errors import InvalidMessage
+from .logs import excerpt
 
 __all__ = ["Codec", "CodecError", "JSONCodec", "encode"]
 
 
 class CodecError(ValueError):
-    """A body is not what its reader asked for."""
+    """A body is not what its reader asked for.
+
+    Its text may repeat names that whoever sent the body has chosen, such as the keys of an
+    object: so it is on one line, and cut where it is long.
+    """
 
     source: object = None
     """The message that was asked for its body as JSON, where that was how."""
+
+    def __str__(self) -> str:
+        return excerpt(super().__str__(), _SHOWN_CHARACTERS)
+
+
+_SHOWN_CHARACTERS: Final = 1000
 
 
 class _Unreadable(CodecError):

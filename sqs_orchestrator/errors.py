@@ -22,7 +22,9 @@ Each error carries its facts as attributes, so that no program has to read its t
 from __future__ import annotations
 
 import copy
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
+
+from .logs import excerpt
 
 __all__ = [
     "AccessDenied",
@@ -128,6 +130,9 @@ class RemoteError(RequestError):
         message: The handler's own words. Empty unless it raised `Reject`, or the
             worker exposes its errors.
         details: What `Reject(details=…)` carried: any JSON value, or `None`.
+
+    The attributes are as they came, whoever wrote them. The error's text, which tracebacks and
+    logs show, is on one line: what is not printable is escaped, and what is long is cut.
     """
 
     def __init__(
@@ -150,8 +155,14 @@ class RemoteError(RequestError):
         return f"{type(self).__name__}({str(self)!r})"
 
     def __str__(self) -> str:
-        kind = f" ({self.type})" if self.type else ""
-        return f"{self.code}{kind}: {self.message}" if self.message else f"{self.code}{kind}"
+        kind = f" ({excerpt(self.type, _NAME)})" if self.type else ""
+        said = f": {excerpt(self.message, _WORDS)}" if self.message else ""
+        return f"{excerpt(self.code, _NAME)}{kind}{said}"
+
+
+_NAME: Final = 100
+_WORDS: Final = 500
+"""Characters of what the other side said that the text of a `RemoteError` repeats."""
 
 
 class ReplyQueueLost(RequestError):

@@ -11,7 +11,7 @@ import logging
 import traceback
 from typing import Final
 
-__all__ = ["get_logger", "printable"]
+__all__ = ["excerpt", "get_logger", "printable"]
 
 
 def get_logger(name: str) -> logging.Logger:
@@ -51,3 +51,8 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+
+
+def excerpt(text: str, most: int) -> str:
+    """*text* on one line, as `printable` has it, and cut after *most* characters."""
+    return printable(text if len(text) <= most else f"{text[:most]}...")

@@ -12,12 +12,13 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 from .codecs import CodecError
 from .core.attributes import PlainValue, plain_attributes
 from .core.checks import check_seconds, check_type
 from .core.wire import RESERVED, ReplyHead, ReplyTo, Request
+from .logs import excerpt
 from .sqs.clock import Clock
 from .sqs.port import Received
 
@@ -78,7 +79,9 @@ class _Frozen:
     def __repr__(self) -> str:
         facts = self._facts()
         facts["body"] = _Shown(self.body)
-        shown = (f"{name}={value!r}" for name, value in facts.items() if value)
+        shown = (
+            f"{name}={excerpt(repr(value), _SHOWN_FACT)}" for name, value in facts.items() if value
+        )
         return f"{type(self).__name__}({', '.join(shown)})"
 
     def __eq__(self, other: object) -> bool:
@@ -100,6 +103,9 @@ class _Frozen:
 
 
 _set = object.__setattr__
+
+_SHOWN_FACT: Final = 1_000
+"""Characters of each fact that a `repr` shows: attributes may be as long as a message."""
 
 
 def _make(kind: Callable[..., Any], facts: dict[str, Any]) -> Any:

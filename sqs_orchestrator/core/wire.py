@@ -418,7 +418,7 @@ def parse_error(body: str, code: str) -> tuple[str, str | None, str, Any]:
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
-        return code, None, _cut(body, _ERROR_TEXT_CHARACTERS), None
+        return code, None, body, None
     kind, message = value.get("type"), value.get("message")
     return (
         code,

@@ -239,3 +239,11 @@ def test_repr_tells_the_facts_and_cuts_the_body_short() -> None:
     assert "group_id" not in shown
     assert len(shown) < 400
     assert repr(Reply("short", message_id="m")) == "Reply(body='short', message_id='m')"
+
+
+def test_repr_is_short_whatever_the_attributes_are() -> None:
+    value = {"DataType": "String", "StringValue": "\x1b" + "x" * 600_000}
+    received = Received("id", "handle", "body", {"long": value})
+    text = repr(Reply.received(received, wire.ReplyHead("id")))
+    assert text.isprintable()
+    assert len(text) < 5_000

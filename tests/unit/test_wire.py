@@ -479,6 +479,10 @@ def test_any_body_reads_as_an_error(body: str) -> None:
     assert message == "" or body.startswith(message[:4000])
 
 
+def test_error_of_a_hand_written_responder_is_read_whole() -> None:
+    assert wire.parse_error("boom\n" * 100_000, "code")[2] == "boom\n" * 100_000
+
+
 @given(any_text)
 def test_reading_error_never_raises(body: str) -> None:
     wire.parse_error(body, "code")
