@@ -1,13 +1,27 @@
-"""What all tests share."""
+"""What all tests share.
+
+Tests that Hypothesis makes up run ten cases each, so that the unit tests take seconds. Where the
+environment has `CI`, they run all hundred, the same ones every time. `HYPOTHESIS_PROFILE=full`
+runs a hundred new ones.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import importlib.util
+import os
 import signal
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# No deadlines: they would judge how busy the machine is. `ci` is Hypothesis's own profile.
+settings.register_profile("dev", max_examples=10, deadline=None)
+settings.register_profile("full", max_examples=100, deadline=None)
+settings.load_profile(
+    os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev")
+)
 
 
 def pytest_report_header() -> str:

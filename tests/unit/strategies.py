@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from sqs_orchestrator.core import wire
+
+
+def more(times: float) -> settings:
+    """So many times the cases that other tests run."""
+    return settings(max_examples=round(times * settings().max_examples))
 
 
 def string(text: str) -> dict[str, str]:

@@ -16,6 +16,7 @@ from hypothesis.stateful import (
 )
 
 from sqs_orchestrator.core.batching import Lane, Policy
+from tests.unit.strategies import more
 
 STANDARD = Policy(linger=0.02)
 PATIENT = Policy(linger=1.5, patient=True)
@@ -323,4 +324,4 @@ class LaneMachine(RuleBasedStateMachine):
 
 
 TestAnyLifeOfALane = LaneMachine.TestCase
-TestAnyLifeOfALane.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestAnyLifeOfALane.settings = settings(more(1.5), stateful_step_count=40)

@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sqs_orchestrator.core import ring, wire
 from sqs_orchestrator.core.names import queue_name_of
 from sqs_orchestrator.core.ring import Delete, List, Listed, ReadCounts, ReadTags, Saw, Tags, Wait
+from tests.unit.strategies import more
 
 PREFIX = "reply_"
 BASE = "https://sqs.eu-west-1.amazonaws.com/111122223333/"
@@ -360,7 +361,7 @@ def idle(world: World) -> set[str]:
     }
 
 
-@settings(max_examples=300, deadline=None)
+@more(3)
 @given(
     st.lists(st.sampled_from(KINDS), max_size=60),
     st.randoms(use_true_random=False),
@@ -385,7 +386,7 @@ def test_each_idle_queue_is_deleted_in_one_round_by_the_right_process(
     assert world.reads.total() == len(others) + len(doomed)
 
 
-@settings(max_examples=200, deadline=None)
+@more(2)
 @given(st.lists(st.sampled_from(KINDS), max_size=40), st.data())
 def test_sweepers_that_interleave_delete_each_idle_queue_once_and_no_live_one(
     kinds: list[str], data: st.DataObject
@@ -411,7 +412,6 @@ def test_sweepers_that_interleave_delete_each_idle_queue_once_and_no_live_one(
     assert sorted(reported) == sorted(BASE + name for name in doomed)
 
 
-@settings(max_examples=100, deadline=None)
 @given(st.integers(2, 60), st.sets(st.integers(0, 59)), st.data())
 def test_owner_may_come_back_at_any_moment_but_between_last_look_and_deletion(
     size: int, dead: set[int], data: st.DataObject
@@ -429,14 +429,15 @@ def test_owner_may_come_back_at_any_moment_but_between_last_look_and_deletion(
     assert back <= set(world.tags)
 
 
-@pytest.mark.parametrize("fleet", [100, 1_000, 2_500])
-@pytest.mark.parametrize("crashed", [0.0, 0.01, 0.5, 0.999])
+# Up to one page, and beyond it: in buckets.
+@pytest.mark.parametrize("fleet", [99, 100, 500])
+@pytest.mark.parametrize("crashed", [0.0, 0.01, 0.5, 0.99])
 def test_survivors_clean_up_a_crash_in_one_round(fleet: int, crashed: float) -> None:
     chance = random.Random(f"{fleet} {crashed}")
     dead = {number for number in range(1, fleet) if chance.random() < crashed}
     world, sweepers = populate(["dead" if number in dead else "sweeper" for number in range(fleet)])
     chance.shuffle(sweepers)
-    world.round(sweepers, fleet=fleet)
+    world.round(sweepers, page=100, fleet=fleet)
     assert set(world.tags) == set(sweepers)
     # One look per queue, however few survive; a second before each deletion.
     assert world.reads.total() <= fleet + len(dead)
@@ -526,11 +527,11 @@ def test_walk_across_the_seam_lists_everything_once() -> None:
 
 def test_queue_outside_all_buckets_is_looked_at_by_one_process_of_a_large_fleet() -> None:
     world = World()
-    names = names_of_large_fleet(3_000)
+    names = names_of_large_fleet(300)
     for name in names:
         world.add(name, beat=10, sweeping=True)
     odd = {world.add(f"{PREFIX}ab-{number}", beat=1000) for number in range(5)}
-    world.round(names, fleet=3_000)
+    world.round(names, page=100, fleet=300)
     assert not odd & set(world.tags)
     assert {world.deleted_by[name] for name in odd} == {max(names)}
 
@@ -659,7 +660,7 @@ def test_sweep_with_much_to_do_starts_slowly_and_hurries_up() -> None:
 def test_clearing_out_a_crashed_fleet_stays_within_the_budget() -> None:
     # Sweeps that begin at random within one period, each at its own pace: count the tag
     # calls of all in each tenth of it.
-    fleet, survivors = 20_000, 100
+    fleet, survivors = 4_000, 20
     chance = random.Random(1)
     world, sweepers = populate(["sweeper"] * survivors + ["dead"] * (fleet - survivors))
     period = ring.budget(fleet, 60.0, 300.0, 300.0).sweep

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import calendar
+import copy
+import functools
 import json
 import logging
 import ssl
@@ -17,10 +19,12 @@ from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import aiobotocore.client
+import botocore.handlers
 import pytest
 import pytest_asyncio
 from aiobotocore.config import AioConfig
 from aiobotocore.credentials import AioRefreshableCredentials
+from aiobotocore.hooks import AioHierarchicalEmitter
 from aiobotocore.httpsession import AIOHTTPSession
 from aiobotocore.session import AioSession
 from aiohttp import web
@@ -115,8 +119,6 @@ async def server() -> AsyncIterator[Server]:
 @pytest.fixture(autouse=True)
 def plain_botocore(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take out what moto adds to all clients once anything has imported it."""
-    import botocore.handlers
-
     plain = [
         handler
         for handler in botocore.handlers.BUILTIN_HANDLERS
@@ -129,12 +131,21 @@ def plain_botocore(monkeypatch: pytest.MonkeyPatch) -> None:
 LOADER = AioSession().get_component("data_loader")
 
 
+@functools.cache
+def hooks_of(*handlers: Any) -> AioHierarchicalEmitter:
+    """What a session has that registers these, which takes it 20 ms."""
+    hooks = AioHierarchicalEmitter()
+    AioSession(event_hooks=hooks)
+    return hooks
+
+
 @pytest.fixture(autouse=True)
-def data_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let all sessions share what one of them has read: botocore's data files are large."""
+def made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let all sessions share what takes one of them long: botocore's data files are large."""
 
     def make_session(profile: str | None = None) -> AioSession:
-        session = AioSession(profile=profile)
+        hooks = copy.copy(hooks_of(*botocore.handlers.BUILTIN_HANDLERS))
+        session = AioSession(event_hooks=hooks, include_builtin_handlers=False, profile=profile)
         session.register_component("data_loader", LOADER)
         return session
 
@@ -794,8 +805,6 @@ async def test_proxy_for_another_scheme_changes_nothing(
 async def test_stock_client_calls_where_a_mock_listens(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import botocore.handlers
-
     class Mock:
         def __call__(self, **_: Any) -> None: ...
 
@@ -808,8 +817,6 @@ async def test_stock_client_calls_where_a_mock_listens(
 async def test_stock_client_calls_where_a_tracer_patched_it(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import functools
-
     original = aiobotocore.client.AioBaseClient._make_api_call
 
     @functools.wraps(original)
