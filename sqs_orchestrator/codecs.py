@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import importlib
+import inspect
 import json
 import sys
 import types
@@ -21,6 +22,7 @@ from pathlib import PurePath
 from typing import Any, Final, Protocol, Union, get_args, get_origin
 from uuid import UUID
 
+from .core.checks import shown
 from .errors import InvalidMessage
 from .logs import excerpt
 
@@ -47,8 +49,9 @@ _SHOWN_CHARACTERS: Final = 1000
 class _Unreadable(CodecError):
     """No body can be read as the type asked for."""
 
-    def __init__(self, type_: Any) -> None:
-        super().__init__(f"bodies cannot be read as {type_!r}")
+    def __init__(self, type_: Any, reason: str | None = None) -> None:
+        reason = _of_pydantic_1(type_) or reason
+        super().__init__(f"bodies cannot be read as {shown(type_)}{f': {reason}' * bool(reason)}")
 
 
 class Codec(Protocol):
@@ -81,8 +84,22 @@ def codec_or_json(codec: Codec | None) -> Codec:
         return JSONCodec()
     methods = (getattr(codec, name, None) for name in ("encode", "decode"))
     if isinstance(codec, type) or not all(map(callable, methods)):
-        raise ValueError(f"codec is an object with encode() and decode(), not {codec!r}")
+        raise ValueError(f"codec is an object with encode() and decode(), not {shown(codec)}")
     return codec
+
+
+def check_readable(codec: Codec, type_: Any, what: str) -> None:
+    """Check that there are bodies that *codec* can read as *type_*; *what* names that in the
+    error. A type that names others which are not defined yet is taken; and what codecs of the
+    user's own read, they alone know.
+
+    Raises:
+        ValueError: There are none.
+    """
+    if getattr(type(codec), "decode", None) is JSONCodec.decode:
+        fault = _fault(type_)
+        if fault is not None:
+            raise ValueError(f"{what}: {fault}")
 
 
 def encode(codec: Codec, value: Any) -> tuple[str, str | None]:
@@ -91,9 +108,9 @@ def encode(codec: Codec, value: Any) -> tuple[str, str | None]:
         return str.__str__(value), None
     encoded: Any = codec.encode(value)
     if not isinstance(encoded, tuple) or len(encoded) != 2 or not isinstance(encoded[0], str):
-        raise TypeError(
-            f"the codec {codec!r} must encode to a pair: the body, a str, and its media type or"
-            f" None. It made something of type {type(encoded).__name__}"
+        raise ValueError(
+            f"the codec {shown(codec)} must encode to a pair: the body, a str, and its media type"
+            f" or None. It made something of type {type(encoded).__name__}"
         )
     body, content_type = encoded
     return body, content_type
@@ -104,7 +121,8 @@ class JSONCodec:
 
     It writes ASCII on one line, and beside JSON's own types dataclasses, pydantic models,
     datetimes, UUIDs, decimals (as text, since JSON's numbers lose digits), enums, paths and
-    sets. What it reads as a named type, it checks: by pydantic where that is installed.
+    sets. What it reads as a named type, it checks: by pydantic where that is installed, in
+    version 2 or later; models need it.
     """
 
     def __repr__(self) -> str:
@@ -136,14 +154,17 @@ class JSONCodec:
     def _decode_text_or(self, body: str, union: Any) -> Any:
         """*body* as a member of a union that has `str` in it: text travels as it is, so
         whatever is none of the others is text."""
-        others = tuple(member for member in get_args(union) if member is not str)
         try:
-            return self.decode(body, Union[others])  # noqa: UP007 - made at run time
+            return self.decode(body, _without_text(union))
         except CodecError:
             return body
 
 
 _UNIONS = (Union, types.UnionType)
+
+
+def _without_text(union: Any) -> Any:
+    return Union[tuple(member for member in get_args(union) if member is not str)]  # noqa: UP007
 
 
 def _is_text_or_json(content_type: str) -> bool:
@@ -164,7 +185,11 @@ def _plain(value: Any) -> Any:
     for kind, plain in _PLAIN:
         if isinstance(value, kind):
             return plain(value)
-    hint = ": encode them first, in base64 for instance" if isinstance(value, _BYTES) else ""
+    hint = ""
+    if isinstance(value, _BYTES):
+        hint = ": encode them first, in base64 for instance"
+    elif (reason := _of_pydantic_1(type(value))) is not None:
+        hint = f": {reason}"
     raise TypeError(f"{type(value).__name__} is not JSON{hint}")
 
 
@@ -208,21 +233,16 @@ def _make_reader(type: Any) -> Callable[[str], Any]:  # noqa: A002
         return _load
     pydantic = _pydantic()
     if pydantic is None:
-        return lambda body: _as(type, _load(body), "$")
+        return _plain_reader(type)
     try:
         adapter = pydantic.TypeAdapter(type)
     except pydantic.errors.PydanticUserError as error:
         # It leaves out a few, such as the TypedDict of Python 3.11, that can be read all the
         # same; where not, its reason is the better one.
-        reason = error
-
-        def read_plainly(body: str) -> Any:
-            try:
-                return _as(type, _load(body), "$")
-            except _Unreadable as unreadable:
-                raise CodecError(f"{unreadable}: {reason}") from reason
-
-        return read_plainly
+        try:
+            return _plain_reader(type)
+        except _Unreadable:
+            raise _Unreadable(type, str(error)) from error
 
     def read(body: str) -> Any:
         try:
@@ -233,14 +253,65 @@ def _make_reader(type: Any) -> Callable[[str], Any]:  # noqa: A002
     return read
 
 
+def _plain_reader(type: Any) -> Callable[[str], Any]:  # noqa: A002
+    """What reads a body as a value of *type* without pydantic."""
+    _check(type, set())
+    return lambda body: _as(type, _load(body), "$")
+
+
 _cached_reader = lru_cache(maxsize=512)(_make_reader)
 
 
+def _fault(type_: Any) -> str | None:
+    """Why no body can be read as *type_*; `None` where one can, or that cannot be told yet."""
+    try:
+        return _cached_fault(type_)
+    except TypeError:  # it cannot be hashed
+        return _find_fault(type_)
+
+
+def _find_fault(type_: Any) -> str | None:
+    if isinstance(type_, (str, typing.ForwardRef)) or inspect.isroutine(type_):
+        return f"pass a type, such as a class, not {shown(type_)}"
+    try:
+        if _of_pydantic_1(type_) is not None:
+            raise _Unreadable(type_)
+        if get_origin(type_) in _UNIONS and str in get_args(type_):
+            type_ = _without_text(type_)
+        _reader(type_)
+        return None
+    except _Unreadable as error:
+        return str(error)
+    except NameError:
+        return None  # perhaps its module is not read to its end yet
+    except Exception as error:
+        return f"bodies cannot be read as {shown(type_)}: {type(error).__name__}: {error}"
+
+
+_cached_fault = lru_cache(maxsize=512)(_find_fault)
+
+
 def _pydantic() -> Any:
+    """pydantic where it is installed, in a version that can read types."""
+    pydantic = _installed_pydantic()
+    return pydantic if hasattr(pydantic, "TypeAdapter") else None
+
+
+def _installed_pydantic() -> Any:
     try:
         return sys.modules.get("pydantic") or importlib.import_module("pydantic")
     except ImportError:
         return None
+
+
+def _of_pydantic_1(type_: Any) -> str | None:
+    """What to say of a model of pydantic 1; `None` of any other type."""
+    first = "pydantic." if _pydantic() is None else "pydantic.v1."
+    bases = type_.__mro__ if isinstance(type_, type) else ()
+    if not any(base.__module__.startswith(first) for base in bases):
+        return None
+    version = getattr(_installed_pydantic(), "VERSION", "unknown")
+    return f"models need pydantic 2, this one is of pydantic 1, and installed is {version}"
 
 
 def _summary(error: Any) -> str:
@@ -260,6 +331,44 @@ def _load(body: str) -> Any:
 
 
 # Below: the types of the standard library, for programs without pydantic.
+
+
+def _check(type_: Any, known: set[Any]) -> None:
+    """Check that values can be read as *type_*, and as what it is made of; *known* has the
+    classes that need not be looked at again.
+
+    Raises:
+        _Unreadable: None can.
+    """
+    if type_ in (Any, object, None, types.NoneType):
+        return
+    origin = get_origin(type_)
+    if hasattr(type_, "__supertype__"):
+        _check(type_.__supertype__, known)
+    elif origin is typing.Annotated:
+        _check(get_args(type_)[0], known)
+    elif origin in _UNIONS:
+        for member in get_args(type_):
+            _check(member, known)
+    elif origin is not typing.Literal:
+        _check_class(type_, origin or type_, known)
+
+
+def _check_class(type_: Any, kind: Any, known: set[Any]) -> None:
+    if not isinstance(kind, type):
+        raise _Unreadable(type_)
+    if kind in _SCALARS or kind in known or issubclass(kind, enum.Enum):
+        return
+    if dataclasses.is_dataclass(kind) or typing.is_typeddict(kind):
+        known.add(kind)
+        for hint in typing.get_type_hints(kind, include_extras=True).values():
+            _check(hint, known)
+    elif issubclass(kind, Collection) and not issubclass(kind, (*_BYTES, str)):
+        for item in get_args(type_):
+            if item is not ...:
+                _check(item, known)
+    else:
+        raise _Unreadable(type_)
 
 
 def _as(type_: Any, value: Any, at: str) -> Any:

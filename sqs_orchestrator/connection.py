@@ -14,7 +14,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
-from .core.checks import check_flag, check_text, check_type, checked_tags
+from .core.checks import check_flag, check_text, check_type, checked_tags, shown
 from .core.queue_attributes import queue_attributes, same_attribute
 from .core.redrive import redrive_policy
 from .errors import QueueError, QueueNotFound
@@ -112,7 +112,7 @@ def connect(
             raise ValueError(f"{name} is a str that is not empty; leave it out if there is none")
     if endpoint_url is not None and not _ENDPOINT.fullmatch(endpoint_url):
         raise ValueError(
-            f"endpoint_url is a URL such as 'http://127.0.0.1:5566', not {endpoint_url!r}"
+            f"endpoint_url is a URL such as 'http://127.0.0.1:5566', not {shown(endpoint_url)}"
         )
     check_config(config)
     check_session(session)
@@ -214,10 +214,14 @@ class Connection:
         """The URL of *queue*, where that needs no call."""
         return self._urls.get(queue)
 
-    async def home_url(self, name: str) -> str:
+    async def home_url(self, name: str, account: str | None = None) -> str:
         """The URL of some queue in the connection's own account; asks for that of *name*
-        where none is known yet. Raises `QueueNotFound` where there is none of that name."""
+        where none is known yet. Where that queue is of another *account*, its own URL will do:
+        it shows the endpoint. Raises `QueueNotFound` where there is none of that name."""
         if self._home is None:
+            if account is not None:
+                key = f"{account}/{name}"
+                return await self._flights.run(key, lambda: self._resolve(name, account))
             await self.queue_url(name)
         assert self._home is not None
         return self._home
@@ -267,8 +271,8 @@ class Connection:
             self._urls[name_or_url] = url
         return url
 
-    async def _resolve(self, name: str) -> str:
-        return await self.patiently(lambda: self.port.get_queue_url(name), about=name)
+    async def _resolve(self, name: str, account: str | None = None) -> str:
+        return await self.patiently(lambda: self.port.get_queue_url(name, account), about=name)
 
     async def create_queue(
         self,
@@ -435,20 +439,22 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,80}|[A-Za-z0-9_-]{1,75}\.fifo", re.ASCII)
 def _check_name(name: object) -> None:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ValueError(
-            f"{name!r} is no queue name: letters, digits, '-', '_', at most 80 characters with"
+            f"{shown(name)} is no queue name: letters, digits, '-', '_', at most 80 characters with"
             " '.fifo' at the end for a FIFO queue"
         )
 
 
 def _check_receive_count(count: object) -> None:
     if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= 1000:
-        raise ValueError(f"max_receive_count must be a whole number from 1 to 1000, not {count!r}")
+        raise ValueError(
+            f"max_receive_count must be a whole number from 1 to 1000, not {shown(count)}"
+        )
 
 
 def check_is_text(queue: object) -> None:
     """Raise `ValueError` where *queue* is not even text."""
     if not isinstance(queue, str):
-        raise ValueError(f"a queue is given by its name or URL, not {queue!r}")
+        raise ValueError(f"a queue is given by its name or URL, not {shown(queue)}")
 
 
 def check_queue(queue: object) -> None:
@@ -467,7 +473,9 @@ _PLACE = re.compile(r"https?://[^/\s#?]+(/[^/\s#?]+)*", re.ASCII)
 def _check_url(url: str) -> None:
     place, _, name = url.rpartition("/")
     if not _PLACE.fullmatch(place) or not _NAME.fullmatch(name):
-        raise ValueError(f"{url!r} is no queue URL: https://<host>/<account>/<queue name>")
+        raise ValueError(
+            f"{shown(url, 160)} is no queue URL: https://<host>/<account>/<queue name>"
+        )
 
 
 def check_connection(sqs: object) -> None:

@@ -48,17 +48,30 @@ _E = TypeVar("_E", bound="SQSOrchestratorError")
 class SQSOrchestratorError(Exception):
     """Base of every error that the library raises on purpose.
 
-    Wrong configuration is a `ValueError`, and using a thing that is closed a
-    `RuntimeError`: those are mistakes in a program, not conditions to handle.
+    An argument that cannot be right is a `ValueError`, or `InvalidMessage` where it is part
+    of a message; using a thing that is closed is a `RuntimeError`. The first and the last are
+    mistakes in a program, not conditions to handle.
     """
 
     def __init__(self, message: str = "") -> None:
         super().__init__(message)
         self.message = message
 
+    def __repr__(self) -> str:
+        facts = [repr(self.message)] if self.message else []
+        facts += [
+            f"{name}={value!r}"
+            for name, value in self.__dict__.items()
+            if name != "message" and not name.startswith("_") and value not in (None, "")
+        ]
+        return f"{type(self).__name__}({', '.join(facts)})"
+
     def __reduce__(self) -> tuple[Any, ...]:
         # Facts are keyword-only, so an error crosses a process pool by its state alone.
-        return (_rebuild, (type(self), self.args, self.__dict__.copy()))
+        state = self.__dict__.copy()
+        if "__notes__" in state:
+            state["__notes__"] = list(state["__notes__"])
+        return (_rebuild, (type(self), self.args, state))
 
 
 def _rebuild(kind: type[_E], args: tuple[Any, ...], state: dict[str, Any]) -> _E:
@@ -69,13 +82,16 @@ def _rebuild(kind: type[_E], args: tuple[Any, ...], state: dict[str, Any]) -> _E
 
 
 def again(error: _E) -> _E:
-    """A fresh instance of *error*, caused by it.
+    """A fresh instance of *error*, with the same cause.
 
     One failure may end a thousand waiting requests. Each must raise an instance of its
-    own: a shared one would collect the tracebacks of all.
+    own: a shared one would collect the tracebacks of all. Raise it outside of the `except`
+    that caught *error*, or that becomes its context: the same text twice in a traceback.
     """
     fresh = copy.copy(error)
-    fresh.__cause__ = error
+    fresh.__cause__ = error.__cause__
+    fresh.__context__ = error.__context__
+    fresh.__suppress_context__ = error.__suppress_context__
     return fresh
 
 

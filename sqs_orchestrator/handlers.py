@@ -15,7 +15,8 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any, Final, Literal
 
 from .codecs import Codec, CodecError
-from .core.checks import check_seconds, quoted
+from .core.checks import NOT_FOR_SQS, check_seconds, check_type, quoted, shown
+from .core.wire import ERROR_CODE_CHARACTERS
 from .message import Message
 
 __all__ = ["NO_REPLY", "Handler", "Handlers", "Reject", "Retry"]
@@ -41,18 +42,31 @@ class Reject(Exception):
     The requester gets a `RemoteError`; a one-way message goes to the dead-letter queue.
 
     Args:
-        message: What to tell the requester.
-        code: What kind of failure it is, for programs.
-        details: Any JSON value, for programs too.
+        message: What to tell the requester; anything but a `str`, such as an exception, as
+            `str()` writes it.
+        code: What kind of failure it is, for programs: 1 to 256 characters.
+        details: Any JSON value, for programs too. What JSON does not have travels as its
+            `repr`.
+
+    Raises:
+        ValueError: If *code* is no such text, or has a character that SQS refuses.
     """
 
-    def __init__(self, message: str = "", code: str = "rejected", details: Any = None) -> None:
+    def __init__(self, message: object = "", code: str = "rejected", details: Any = None) -> None:
         super().__init__(message)
-        if not code or not isinstance(code, str):
-            raise TypeError(f"the code of a Reject is a str that is not empty, not {code!r}")
-        self.message = message
-        self.code = code
+        check_type("the code of a Reject", code, str, "a str such as 'sold_out'")
+        if not 0 < len(code) <= ERROR_CODE_CHARACTERS or NOT_FOR_SQS.search(code):
+            raise ValueError(
+                f"the code of a Reject is 1 to {ERROR_CODE_CHARACTERS} characters that SQS takes,"
+                f" such as 'sold_out', not {shown(code)}"
+            )
+        self.message = message if isinstance(message, str) else str(message)
+        self.code = str.__str__(code)
         self.details = details
+
+    def __repr__(self) -> str:
+        details = "" if self.details is None else f", details={self.details!r}"
+        return f"{type(self).__name__}({self.message!r}, code={self.code!r}{details})"
 
 
 class Retry(Exception):
@@ -63,13 +77,16 @@ class Retry(Exception):
     Args:
         delay: Seconds until it comes back. SQS hides a message for at most 12 hours since
             it was received.
+
+    Raises:
+        ValueError: If *delay* is no number of seconds, or is negative or infinite.
     """
 
     def __init__(self, delay: float = 0.0) -> None:
         super().__init__(delay)
         check_seconds("the delay of a Retry", delay)
         if not 0 <= delay < math.inf:
-            raise ValueError(f"the delay of a Retry is a number of seconds, not {delay!r}")
+            raise ValueError(f"the delay of a Retry is 0 s or more, and not infinite: {delay!r}")
         self.delay = delay
 
 
@@ -148,7 +165,7 @@ class Handlers:
             ValueError: It cannot be a handler, or there is one for that already.
         """
         if route is not None and (not route or not isinstance(route, str)):
-            raise ValueError(f"a route is a str that is not empty, not {route!r}")
+            raise ValueError(f"a route is a str that is not empty, not {shown(route)}")
         handler = Handler(function, route)
         taken = self._by_route.get(route)
         if taken is not None:

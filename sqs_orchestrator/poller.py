@@ -13,7 +13,7 @@ from typing import Any, Self, TypeVar, overload
 
 import anyio
 
-from .codecs import Codec, codec_or_json
+from .codecs import Codec, check_readable, codec_or_json
 from .connection import Connection, check_connection, check_queue
 from .core.addresses import DEFAULT_PREFIXES
 from .errors import QueueError
@@ -135,7 +135,8 @@ class Poller:
         annotated with `Message` takes the message.
 
         Raises:
-            ValueError: If it is no such function, or the route has a handler already.
+            ValueError: If it is no such function, or the route has a handler already; or if
+                no body can be read as the type: models need pydantic 2.
         """
         if not isinstance(route, str):
             self._register(route)
@@ -154,6 +155,8 @@ class Poller:
                 f"the handler {handler.name} is an async generator, and streamed replies are"
                 " not supported yet: return one value, such as a list of the parts"
             )
+        if handler.body_type is not None:
+            check_readable(self._codec, handler.body_type, f"the handler {handler.name}")
         self._handlers.register(function, route)
 
     # -------------------------------------------------------------- starting, stopping

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Iterator, Mapping
+from collections.abc import Awaitable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
@@ -22,10 +22,10 @@ from typing import Any, Self, TypeVar, overload
 
 import anyio
 
-from .codecs import Codec, CodecError, codec_or_json, encode
+from .codecs import Codec, CodecError, check_readable, codec_or_json, encode
 from .connection import Connection, check_connection, check_is_text
 from .core import wire
-from .core.addresses import DEFAULT_PREFIXES, Refused, check_reply_address
+from .core.addresses import DEFAULT_PREFIXES, Refused, check_reply_address, checked_accounts
 from .core.attributes import check_count, to_attributes
 from .core.checks import (
     check_body,
@@ -36,8 +36,9 @@ from .core.checks import (
     check_size,
     check_type,
     message_bytes,
+    shown,
 )
-from .core.names import queue_name_of
+from .core.names import account_of, queue_name_of
 from .errors import (
     InvalidMessage,
     QueueError,
@@ -77,7 +78,7 @@ class PublisherStatistics:
         pending: Requests that wait for their reply now.
         unsent: Messages that wait for their batch now.
         batches: SendMessageBatch calls made.
-        late_replies: Replies by `reply()` that SQS confirmed.
+        replies_sent: Answers by `reply()` that SQS confirmed.
     """
 
     sent: int
@@ -90,7 +91,7 @@ class PublisherStatistics:
     pending: int
     unsent: int
     batches: int
-    late_replies: int
+    replies_sent: int
 
 
 class Publisher:
@@ -109,6 +110,7 @@ class Publisher:
             the first `request()`.
         default_timeout: Seconds for a `request()` without a timeout of its own, and for
             which `send()` tries again. `math.inf` for no limit.
+        reply_accounts: AWS accounts to answer to by `reply()` beside the connection's own.
         codec: Encodes and decodes bodies; JSON by default.
 
     Raises:
@@ -121,6 +123,7 @@ class Publisher:
         *,
         reply_queue: ReplyQueue | None = None,
         default_timeout: float = 30.0,
+        reply_accounts: Collection[str] = (),
         codec: Codec | None = None,
     ) -> None:
         check_connection(sqs)
@@ -128,6 +131,7 @@ class Publisher:
             check_type("reply_queue", reply_queue, ReplyQueue, "a ReplyQueue")
         self._sqs = sqs
         self._default_timeout = _check_timeout("default_timeout", default_timeout)
+        self._accounts = checked_accounts(reply_accounts)
         self._codec = codec_or_json(codec)
         self._own_reply_queue = reply_queue is None
         self._replies = ReplyQueue(sqs) if reply_queue is None else reply_queue
@@ -245,6 +249,7 @@ class Publisher:
             QueueNotFound: If there is no such queue.
             AccessDenied: If `sqs:SendMessage` is not allowed.
             QueueError: If SQS cannot be reached, or fails for `default_timeout`.
+            ValueError: If *queue* can be no queue.
             RuntimeError: If the publisher is not open.
         """
         self._check_open()
@@ -253,7 +258,7 @@ class Publisher:
             _check_fifo(queue, delay_seconds, group_id, deduplication_id)
             text, content_type = encode(self._codec, body)
             whole = wire.one_way_attributes(message_type, content_type)
-            if attributes:
+            if attributes is not None:
                 whole.update(to_attributes(attributes, wire.RESERVED))
             size = _check(text, whole)
         except SendError as error:
@@ -357,6 +362,8 @@ class Publisher:
             QueueNotFound: If there is no such queue.
             AccessDenied: If a permission is missing, on either queue.
             QueueError: If SQS cannot be reached, or failed until the timeout.
+            ValueError: If *queue* can be no queue, *timeout* is no number of seconds, or no body
+                can be read as *returns*: models need pydantic 2.
             RuntimeError: If the publisher is not open.
         """
         self._check_open()
@@ -364,6 +371,8 @@ class Publisher:
             timeout = self._default_timeout
         else:
             check_seconds("timeout", timeout)
+        if returns is not None:
+            check_readable(self._codec, returns, "returns")
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
         counts = self._counts
@@ -430,7 +439,7 @@ class Publisher:
             content_type=content_type,
             legacy=self._replies.legacy,
         )
-        if attributes:
+        if attributes is not None:
             whole.update(to_attributes(attributes, wire.RESERVED))
         size = _check(text, whole, time_to_live=timeout != math.inf)
         return correlation_id, text, whole, size
@@ -461,10 +470,9 @@ class Publisher:
         not left yet.
 
         The address is checked as a poller checks it: it must name a reply queue in the
-        connection's own account and region. A requester in another account is answered by a
-        worker alone, with `Poller(reply_accounts=…)`. Which account is the connection's own,
-        the URL of any queue tells that it has made or found by name; where there is none yet,
-        SQS is asked for that of the reply queue.
+        connection's own account, or one of `reply_accounts`, and in its region. Which account
+        is the connection's own, the URL of any queue tells that it has made or found by name;
+        where there is none yet, SQS is asked for that of the reply queue.
 
         Args:
             reply_to: Where to, from `Message.reply_to` or `str` of it.
@@ -484,28 +492,35 @@ class Publisher:
         expires = loop.time() + self._default_timeout
         prefixes = (*DEFAULT_PREFIXES, self._replies.prefix)
         try:
-            to = reply_to if isinstance(reply_to, wire.ReplyTo) else wire.ReplyTo.parse(reply_to)
+            to = _address(reply_to)
             # Against itself first, so that no call goes out for what cannot be an address.
             check_reply_address(to, to.queue_url, region=None, prefixes=prefixes)
-            name = queue_name_of(to.queue_url)
+        except (ValueError, Refused) as error:
+            raise _no_address(error) from error
+        try:
             text, content_type = encode(self._codec, body)
             attributes = wire.reply_attributes(to, content_type=content_type)
             size = _check(text, attributes)
-            home = await self._resolved(name, self._sqs.home_url(name), expires)
-            region = self._sqs.port.region
-            url = check_reply_address(to, home, region=region, prefixes=prefixes)
-        except (ValueError, Refused) as error:
-            raise InvalidMessage(f"not a reply address to answer at: {error}") from error
         except SendError as error:
-            error.queue = str(reply_to)
+            error.queue = str(to)
             raise
+        name, account = queue_name_of(to.queue_url), account_of(to.queue_url)
+        foreign = account if account in self._accounts else None
+        home = await self._resolved(name, self._sqs.home_url(name, foreign), expires)
+        try:
+            region = self._sqs.port.region
+            url = check_reply_address(
+                to, home, region=region, prefixes=prefixes, accounts=self._accounts
+            )
+        except Refused as error:
+            raise _no_address(error) from error
         future: asyncio.Future[None] = loop.create_future()
 
         def settled(error: QueueError | SendError | None) -> None:
             if future.done():
                 return
             if error is None:
-                self._counts["late_replies"] += 1
+                self._counts["replies_sent"] += 1
                 future.set_result(None)
             else:
                 future.set_exception(refused(answer, error, url))
@@ -576,10 +591,25 @@ class Publisher:
 
 _OUTCOMES = ("replies", "remote_errors", "timeouts", "failures", "cancelled")
 
-_COUNTERS = ("late_replies", "requests", *_OUTCOMES)
+_COUNTERS = ("replies_sent", "requests", *_OUTCOMES)
 
 _SOME_URL = f"https://sqs.eu-central-1.amazonaws.com/123456789012/{'-' * 80}"
 """Stands for the URL of a reply queue that does not exist yet."""
+
+
+def _address(reply_to: object) -> wire.ReplyTo:
+    if not isinstance(reply_to, wire.ReplyTo):
+        return wire.ReplyTo.parse(reply_to)
+    try:
+        # By way of its text: that shows whether it has what an address is made of.
+        text = str(reply_to)
+    except TypeError:
+        raise ValueError(f"it is made of more than text: {shown(reply_to)}") from None
+    return wire.ReplyTo.parse(text)
+
+
+def _no_address(error: Exception) -> InvalidMessage:
+    return InvalidMessage(f"not a reply address to answer at: {error}")
 
 
 def _outcome(error: BaseException) -> str:
@@ -620,5 +650,5 @@ def _check_fifo(queue: str, delay: int, group_id: str | None, deduplication_id: 
 def _check_timeout(name: str, timeout: float) -> float:
     check_seconds(name, timeout)
     if not timeout > 0:
-        raise ValueError(f"{name} must be a positive number of seconds, not {timeout!r}")
+        raise ValueError(f"{name} must be a positive number of seconds, not {shown(timeout)}")
     return timeout

@@ -233,7 +233,8 @@ class Flights(Generic[T]):
         try:
             return await asyncio.shield(flight)
         except SQSOrchestratorError as error:
-            raise again(error) from error
+            mine = again(error)
+        raise mine
 
     async def landed(self, key: str) -> T | None:
         """What the flight under way gives, if there is one. Starts none."""

@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import Final
 
 from . import wire
-from .checks import quoted
+from .checks import quoted, shown
 from .names import (
     DEFAULT_PREFIX,
     JAVA_PREFIX,
@@ -63,6 +63,27 @@ class Refused(Exception):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+def checked_accounts(accounts: object) -> frozenset[str]:
+    """The accounts to answer beside one's own.
+
+    Raises:
+        ValueError: They are no collection of account ids.
+    """
+    several = isinstance(accounts, Collection) and not isinstance(accounts, (str, bytes))
+    ids = accounts if isinstance(accounts, Collection) and several else (None,)
+    if not all(map(_is_account, ids)):
+        raise ValueError(
+            "reply_accounts is a tuple of AWS account ids, such as ('123456789012',), not"
+            f" {shown(accounts)}"
+        )
+    return frozenset(ids)
+
+
+def _is_account(account: object) -> bool:
+    # A number would lose the zeros that an account may begin with.
+    return isinstance(account, str) and account.isascii() and account.isdigit()
 
 
 def check_reply_address(

@@ -6,8 +6,8 @@ it, in errors and in the log. Attributes have rules of their own, in `attributes
 
 from __future__ import annotations
 
-import math
 import re
+import sys
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -130,7 +130,9 @@ def check_deduplication_id(deduplication_id: object) -> None:
 
 def _check_id(value: object, what: str) -> None:
     if not isinstance(value, str) or not 0 < len(value) <= GROUP_ID_CHARACTERS:
-        raise InvalidMessage(f"{what} is not a str of 1 to {GROUP_ID_CHARACTERS} characters")
+        raise InvalidMessage(
+            f"{what} is {shown(value)}: SQS takes a str of 1 to {GROUP_ID_CHARACTERS} characters"
+        )
     if not _GROUP_ID.fullmatch(value):
         raise InvalidMessage(
             f"{what} is {quoted(value)}: SQS takes ASCII letters, digits and punctuation"
@@ -144,18 +146,30 @@ def check_seconds(name: str, value: object) -> None:
         ValueError: It is not an `int` or a `float`, or not a number at all.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
-        raise ValueError(f"{name} is a number of seconds, an int or a float, not {quoted(value)}")
+        raise ValueError(f"{name} is a number of seconds, an int or a float, not {shown(value)}")
+    if isinstance(value, int) and abs(value) > sys.float_info.max:
+        raise ValueError(
+            f"{name} is {shown(value)}, more seconds than any clock counts: pass math.inf where"
+            " there is no limit"
+        )
 
 
 def check_delay(delay: object) -> int:
-    """*delay* in the whole seconds that SQS knows, rounded up: never early.
+    """*delay* in the whole seconds that SQS knows.
 
     Raises:
-        InvalidMessage: It is not within 0 to 900.
+        InvalidMessage: It is not within 0 to 900, or no whole number.
     """
-    if not isinstance(delay, (int, float)) or not 0 <= delay <= DELAY:
-        raise InvalidMessage(f"the delay is {quoted(delay)}: SQS takes 0 to {DELAY:.0f} seconds")
-    return math.ceil(delay)
+    if (
+        isinstance(delay, bool)
+        or not isinstance(delay, (int, float))
+        or not 0 <= delay <= DELAY
+        or delay != int(delay)
+    ):
+        raise InvalidMessage(
+            f"the delay is {shown(delay)}: SQS takes whole seconds, from 0 to {DELAY:.0f}"
+        )
+    return int(delay)
 
 
 # --------------------------------------------------------------------- settings

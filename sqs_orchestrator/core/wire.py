@@ -61,6 +61,9 @@ RESERVED: Final[Mapping[str, str]] = {
 
 _NAMES: Final = RESERVED.keys()
 
+ERROR_CODE_CHARACTERS: Final = 256
+"""Characters in the code of an error reply."""
+
 _URL = re.compile(r"https?://[^/\s#]+/[^\s#]+", re.ASCII)
 _DIGITS = re.compile(r"[0-9]{1,18}")
 
@@ -372,7 +375,8 @@ def error_body(
     Details that JSON cannot carry travel as their `repr`, or not at all; so do those that
     make the body longer than *limit* bytes. The message is then cut, too.
     """
-    head = {"code": _cut(code, 256), "type": None if type is None else _cut(type, 256)}
+    kind = None if type is None else _cut(type, 256)
+    head = {"code": _cut(code, ERROR_CODE_CHARACTERS), "type": kind}
     text = _cut(message, _ERROR_TEXT_CHARACTERS)
     body = _json({**head, "message": text, "details": details})
     if body is None:
@@ -428,9 +432,9 @@ def parse_error(body: str, code: str) -> tuple[str, str | None, str, Any]:
     )
 
 
-def _acceptable(text: str, most: int = 256) -> str:
-    """*text* without what SQS refuses, cut short."""
-    return NOT_FOR_SQS.sub("?", text[:most])
+def _acceptable(code: str) -> str:
+    """*code* without what SQS refuses, cut short."""
+    return NOT_FOR_SQS.sub("?", code[:ERROR_CODE_CHARACTERS])
 
 
 # ----------------------------------------------------------- tags and sweeping

@@ -6,6 +6,7 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from ..core.addresses import checked_accounts
 from ..core.checks import check_flag, check_seconds
 from ..core.limits import VISIBILITY_TIMEOUT, WAIT_TIME
 
@@ -80,7 +81,7 @@ def checked_settings(
         wait_time=wait_time,
         drain_timeout=drain_timeout,
         prefixes=_checked_prefixes(reply_queue_prefixes),
-        accounts=_checked_accounts(reply_accounts),
+        accounts=checked_accounts(reply_accounts),
         expose_errors=expose_errors,
     )
 
@@ -96,15 +97,6 @@ def _checked_prefixes(prefixes: Sequence[str] | None) -> tuple[str, ...] | None:
     return tuple(prefixes)
 
 
-def _checked_accounts(accounts: Collection[str]) -> frozenset[str]:
-    if not _is_several(accounts) or not all(map(_is_account, accounts)):
-        raise ValueError(
-            "reply_accounts is a tuple of AWS account ids, such as ('123456789012',), not"
-            f" {accounts!r}"
-        )
-    return frozenset(accounts)
-
-
 def _is_count(value: object) -> bool:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
@@ -117,8 +109,3 @@ def _is_several(values: object) -> bool:
 
 def _is_prefix(prefix: object) -> bool:
     return isinstance(prefix, str) and prefix != ""
-
-
-def _is_account(account: object) -> bool:
-    # A number would lose the zeros that an account may begin with.
-    return isinstance(account, str) and account.isascii() and account.isdigit()

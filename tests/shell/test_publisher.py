@@ -117,7 +117,7 @@ async def test_message_of_a_mebibyte_is_sent(bench: Bench) -> None:
 
 
 async def test_delay_hides_the_message(bench: Bench) -> None:
-    await bench.publisher.send("orders", "later", delay=3.2)
+    await bench.publisher.send("orders", "later", delay=4)
     [message] = bench.server.messages("orders")
     assert message.visible_at == pytest.approx(now() + 4, abs=0.1)
 
@@ -516,10 +516,15 @@ async def test_reply_that_users_codec_fails_to_decode_is_a_request_error(
         assert bench.publisher.statistics().failures == 1
 
 
-async def test_reply_is_decoded_as_no_type_at_all(bench: Bench) -> None:
-    async with working(bench.server):
-        with pytest.raises(RequestError, match="could not be decoded"):
-            await bench.publisher.request("orders", {"id": 1}, returns=[int])  # type: ignore[call-overload]
+@pytest.mark.parametrize("returns", [5, [int], "dict", object(), Reply, print, {}, True, b"x"])
+async def test_what_no_reply_can_be_read_as_is_refused_before_anything_is_sent(
+    server: MemoryServer, returns: Any
+) -> None:
+    async with publishing(server) as bench:
+        with pytest.raises(ValueError, match=r"^returns: ") as caught:
+            await bench.publisher.request("orders", {"id": 1}, returns=returns)
+        assert type(caught.value) is ValueError
+        assert not server.calls
 
 
 @pytest.mark.parametrize("encoded", ["body", ("body",), (b"body", None), None])
@@ -532,7 +537,7 @@ async def test_codec_that_makes_no_pair_is_told_so_before_any_call(
 
     async with publishing(server, codec=Codec()) as bench:
         for method in (bench.publisher.send, bench.publisher.request):
-            with pytest.raises(TypeError, match="must encode to a pair"):
+            with pytest.raises(ValueError, match="must encode to a pair"):
                 await method("orders", {"id": 1})
         assert not server.calls
 
@@ -958,7 +963,7 @@ async def test_late_reply_reaches_its_request(
         await asyncio.sleep(1)
         await other.publisher.reply(form(kept[0]), {"done": 1})
         assert (await request).json() == {"done": 1}
-        assert other.publisher.statistics().late_replies == 1
+        assert other.publisher.statistics().replies_sent == 1
 
 
 @pytest.mark.parametrize(
@@ -967,6 +972,8 @@ async def test_late_reply_reaches_its_request(
         "nonsense",
         None,
         7,
+        ReplyTo(7),  # type: ignore[arg-type]
+        ReplyTo("https://sqs.us-east-1.amazonaws.com/123456789012/sqs_orchestrator_reply_x", ""),
         "https://sqs.us-east-1.amazonaws.com/123456789012/orders#id",
         "https://sqs.us-east-1.amazonaws.com/123456789012/sqs_orchestrator_reply_x#",
         "https://sqs.us-east-1.amazonaws.com/123456789012/__RequesterClientQueues__#id",
@@ -992,6 +999,51 @@ async def test_late_reply_to_another_account_or_region_is_refused(bench: Bench, 
     with pytest.raises(InvalidMessage, match="not a reply address"):
         await bench.publisher.reply(ReplyTo(url, "id"), "a")
     assert not bench.server.calls["SendMessageBatch"]
+
+
+@pytest.mark.parametrize("known", [False, True])
+async def test_late_reply_to_an_account_that_is_named_is_sent_there(
+    server: MemoryServer, known: bool
+) -> None:
+    name, theirs = "sqs_orchestrator_reply_" + "0" * 32, "210987654321"
+    server.create(theirs, name, {}, {})
+    async with (
+        connect(server) as sqs,
+        Publisher(sqs, reply_accounts=[theirs]) as publisher,
+        Publisher(sqs) as other,
+    ):
+        if known:
+            await sqs.create_queue("orders")
+        # Whatever host it names: calls go to the connection's own endpoint.
+        address = f"https://sqs.us-east-1.amazonaws.com/{theirs}/{name}#id"
+        await publisher.reply(address, "a")
+        [reply] = server.messages(server.url(name, theirs))
+        assert reply.body == "a"
+        await sqs.create_queue("more")
+        with pytest.raises(InvalidMessage, match="nor one of reply_accounts"):
+            await other.reply(address, "a")
+
+
+@pytest.mark.parametrize("accounts", ["210987654321", [210987654321], 5, None, [""], b"1"])
+async def test_accounts_to_answer_to_that_are_none_are_refused(
+    server: MemoryServer, accounts: Any
+) -> None:
+    async with connect(server) as sqs:
+        with pytest.raises(ValueError, match="reply_accounts is a tuple of AWS account ids"):
+            Publisher(sqs, reply_accounts=accounts)
+
+
+async def test_late_reply_whose_codec_fails_is_not_taken_for_a_wrong_address(
+    server: MemoryServer,
+) -> None:
+    class Codec(JSONCodec):
+        def encode(self, value: Any) -> Any:
+            raise ValueError("mine")
+
+    async with publishing(server, codec=Codec()) as bench:
+        with pytest.raises(ValueError, match="mine"):
+            await bench.publisher.reply(an_address(bench), {})
+        assert not server.calls
 
 
 async def test_late_reply_that_sqs_would_refuse_is_refused_before_any_call(

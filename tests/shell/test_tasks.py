@@ -292,6 +292,7 @@ async def test_failure_reaches_each_with_an_instance_of_its_own() -> None:
     host = await started()
     flights: Flights[int] = Flights(host)
     cause = AccessDenied("no", operation="CreateQueue", queue="q", code="AccessDenied")
+    cause.__cause__ = KeyError("why")
     outcomes = await asyncio.gather(
         *(flights.run("a", Work(cause)) for _ in range(3)), return_exceptions=True
     )
@@ -299,7 +300,9 @@ async def test_failure_reaches_each_with_an_instance_of_its_own() -> None:
     for outcome in outcomes:
         assert isinstance(outcome, AccessDenied)
         assert outcome is not cause
-        assert outcome.__cause__ is cause
+        # It tells why, and not the same twice.
+        assert outcome.__cause__ is cause.__cause__
+        assert outcome.__context__ is None
         assert (outcome.operation, outcome.queue, outcome.code) == (
             "CreateQueue",
             "q",

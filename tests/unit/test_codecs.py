@@ -7,6 +7,7 @@ import json
 import math
 import subprocess
 import sys
+import types
 import uuid
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
@@ -379,6 +380,139 @@ def test_codec_does_without_pydantic_where_it_is_not_installed(
     codecs._cached_reader.cache_clear()
     assert CODEC.decode("[5]", list[int]) == [5]
     codecs._cached_reader.cache_clear()
+
+
+# ------------------------------------------------------------ types that can be read
+
+
+class Later:
+    """No body can be read as this."""
+
+
+@dataclasses.dataclass
+class Tree:
+    name: str
+    children: list[Tree]
+
+
+@dataclasses.dataclass
+class Unfinished:
+    other: NotThereYet  # type: ignore[name-defined]  # noqa: F821
+
+
+@dataclasses.dataclass
+class Within:
+    items: dict[str, list[Later | None]]
+
+
+@dataclasses.dataclass
+class WithText:
+    text: str
+
+
+class OwnCodec:
+    def encode(self, value: Any) -> tuple[str, str | None]:
+        return str(value), None
+
+    def decode(self, body: str, type: Any, content_type: str | None = None) -> Any:  # noqa: A002
+        return type
+
+
+@pytest.mark.parametrize(
+    "type_",
+    [
+        str,
+        int,
+        None,
+        Any,
+        object,
+        list[int],
+        dict[str, Item],
+        Item | str,
+        str | int,
+        Order | None,
+        OrderId,
+        Annotated[int, "x"],
+        Literal["a"],
+        Colour,
+        Shape,
+        Tree,
+        Unfinished,
+        WithText,
+        tuple[int, ...],
+        Sequence[str],
+        frozenset[int],
+        datetime,
+    ],
+)
+def test_type_that_bodies_can_be_read_as_is_taken(readers: str, type_: Any) -> None:
+    codecs._cached_fault.cache_clear()
+    codecs.check_readable(CODEC, type_, "returns")
+
+
+@pytest.mark.parametrize(
+    "type_",
+    [
+        5,
+        "dict",
+        [int],
+        {},
+        b"x",
+        True,
+        object(),
+        Later,
+        list[Later],
+        Later | str,
+        Within,
+        print,
+        ...,
+    ],
+)
+def test_type_that_no_body_can_be_read_as_is_refused(readers: str, type_: Any) -> None:
+    codecs._cached_fault.cache_clear()
+    with pytest.raises(ValueError, match=r"^returns: (bodies cannot be read as|pass a type)"):
+        codecs.check_readable(CODEC, type_, "returns")
+
+
+def test_codec_of_the_users_own_knows_what_it_reads() -> None:
+    codecs.check_readable(OwnCodec(), 5, "returns")
+
+
+@pytest.fixture
+def pydantic_1(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Any]]:
+    """A model, where the pydantic that is installed is of the first version."""
+    module = types.ModuleType("pydantic")
+    vars(module)["VERSION"] = "1.10.27"
+    caches = (codecs._cached_reader, codecs._cached_fault)
+    monkeypatch.setitem(sys.modules, "pydantic", module)
+    for cache in caches:
+        cache.cache_clear()
+    base = type("BaseModel", (), {"__module__": "pydantic.main"})
+    yield type("Model", (base,), {"__module__": __name__})
+    for cache in caches:
+        cache.cache_clear()
+
+
+def test_models_need_pydantic_2_and_are_told_so_at_once(pydantic_1: Any) -> None:
+    for type_ in (pydantic_1, list[pydantic_1], pydantic_1 | None):
+        with pytest.raises(ValueError, match=r"models need pydantic 2.* installed is 1\.10\.27"):
+            codecs.check_readable(CODEC, type_, "the handler f")
+    with pytest.raises(InvalidMessage, match="models need pydantic 2"):
+        CODEC.encode(pydantic_1())
+
+
+def test_all_but_models_works_beside_pydantic_1(pydantic_1: Any) -> None:
+    for type_ in (Order, dict[str, int], Shape, int | str):
+        codecs.check_readable(CODEC, type_, "returns")
+    assert CODEC.decode('{"name": "a"}', Item) == Item("a")
+    assert CODEC.decode(CODEC.encode(ORDER)[0], Order) == ORDER
+
+
+def test_models_of_pydantics_own_version_1_are_told_so() -> None:
+    # Not a real one: newer Pythons warn of its import.
+    base: Any = type("BaseModel", (), {"__module__": "pydantic.v1.main"})
+    with pytest.raises(ValueError, match="models need pydantic 2, this one is of pydantic 1"):
+        codecs.check_readable(CODEC, type("Old", (base,), {}), "returns")
 
 
 def test_codec_says_what_it_is() -> None:

@@ -5,11 +5,28 @@ from __future__ import annotations
 import copy
 import pickle
 import traceback
+from typing import Any
 
 import pytest
 
-from sqs_orchestrator import RemoteError
+import sqs_orchestrator
+from sqs_orchestrator import (
+    InvalidMessage,
+    QueueNotFound,
+    RemoteError,
+    ReplyQueueLost,
+    ReplyTimeout,
+    SendError,
+    SQSOrchestratorError,
+)
 from sqs_orchestrator.codecs import CodecError
+from sqs_orchestrator.errors import again
+
+ERRORS = [
+    kind
+    for kind in vars(sqs_orchestrator).values()
+    if isinstance(kind, type) and issubclass(kind, SQSOrchestratorError)
+]
 
 
 @pytest.mark.parametrize(
@@ -47,3 +64,86 @@ def test_text_of_a_codec_error_is_one_short_line() -> None:
     error = CodecError(f"the body does not fit: $.{HOSTILE}{'x' * 600_000}: missing")
     assert str(error).isprintable()
     assert len(str(error)) < 1_500
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (
+            InvalidMessage("the body is empty"),
+            "InvalidMessage('the body is empty', maybe_sent=False)",
+        ),
+        (
+            ReplyQueueLost("gone", queue="orders", correlation_id="7"),
+            "ReplyQueueLost('gone', queue='orders', correlation_id='7')",
+        ),
+        (
+            ReplyTimeout("late", queue="orders", timeout=5),
+            "ReplyTimeout('late', queue='orders', timeout=5, confirmed=True)",
+        ),
+        (
+            QueueNotFound(operation="GetQueueUrl", code="x"),
+            "QueueNotFound(operation='GetQueueUrl', code='x', transient=False, maybe_done=False)",
+        ),
+    ],
+)
+def test_error_shows_its_facts(error: SQSOrchestratorError, text: str) -> None:
+    assert repr(error) == text
+
+
+@pytest.mark.parametrize("kind", ERRORS)
+@pytest.mark.parametrize(
+    "copied",
+    [
+        copy.copy,
+        copy.deepcopy,
+        again,
+        *(
+            lambda error, protocol=protocol: pickle.loads(pickle.dumps(error, protocol))
+            for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1)
+        ),
+    ],
+)
+def test_copy_has_the_facts_and_the_notes_of_its_own(kind: Any, copied: Any) -> None:
+    error = kind("why", **({} if kind is SQSOrchestratorError else {"queue": "orders"}))
+    error.extra = [1]
+    error.add_note("first")
+    fresh = copied(error)
+    assert fresh is not error
+    assert type(fresh) is kind
+    assert (str(fresh), repr(fresh), fresh.args) == (str(error), repr(error), error.args)
+    assert vars(fresh) == vars(error)
+    fresh.add_note("second")
+    assert error.__notes__ == ["first"]
+
+
+def chain(error: BaseException | None) -> list[BaseException]:
+    """*error* and what led to it."""
+    found: list[BaseException] = []
+    while error is not None:
+        assert all(error is not other for other in found)
+        found.append(error)
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return found
+
+
+def raised(cause: BaseException | None) -> SendError:
+    try:
+        raise SendError("no") from cause
+    except SendError as error:
+        return error
+
+
+@pytest.mark.parametrize("cause", [None, KeyError("x")])
+def test_error_passed_on_is_not_its_own_cause(cause: BaseException | None) -> None:
+    error = raised(cause)
+    fresh = again(again(error))
+    assert fresh.__cause__ is cause
+    assert fresh.__traceback__ is None
+    assert [str(each) for each in chain(fresh)] == [str(each) for each in chain(error)]
+
+
+def test_error_passed_on_keeps_the_context_in_which_it_arose() -> None:
+    error = raised(None)
+    error.__context__, error.__suppress_context__ = KeyError("x"), False
+    assert len(chain(again(error))) == len(chain(error)) == 2

@@ -456,10 +456,16 @@ def test_reject_carries_its_facts() -> None:
     )
 
 
-@pytest.mark.parametrize("code", ["", 404, None])
-def test_reject_refuses_a_code_that_is_no_text(code: Any) -> None:
-    with pytest.raises(TypeError, match="code"):
+@pytest.mark.parametrize("code", ["", 404, None, b"x", True, "x" * 257, "\0", "\ud800"])
+def test_reject_refuses_a_code_that_cannot_travel(code: Any) -> None:
+    with pytest.raises(ValueError, match="the code of a Reject"):
         Reject("x", code)
+
+
+def test_reject_tells_what_it_was_given_as_text() -> None:
+    assert Reject(KeyError("id")).message == "'id'"
+    assert repr(Reject("no", code="sold_out")) == "Reject('no', code='sold_out')"
+    assert repr(Reject("no", details=[1])) == "Reject('no', code='rejected', details=[1])"
 
 
 def test_retry_carries_its_delay() -> None:
