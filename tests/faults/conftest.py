@@ -18,7 +18,7 @@ import pytest
 import pytest_asyncio
 
 import sqs_orchestrator as so
-from tests.servers import CREDENTIALS, chosen_server
+from tests.servers import CREDENTIALS
 
 from .proxy import FaultProxy
 
@@ -29,7 +29,6 @@ if LENGTH not in ("", "cases", "all"):
 WHOLE: Final = LENGTH == "all"
 """Whether everything runs, at full length."""
 
-SERVER: Final = os.environ.get("SQS_SERVER") or "fauxqs"
 STOCK: Final = os.environ.get("SQS_ORCHESTRATOR_LEAN") == "0"
 """Whether the stock client makes the calls."""
 
@@ -46,10 +45,9 @@ def cases(everything: Collection[Case], *few: Case) -> Collection[Case]:
 
 
 @pytest.fixture(scope="session")
-def server_url() -> Iterator[str]:
+def server_url(volume_server: str) -> str:
     """The endpoint of the server behind the proxy."""
-    with chosen_server(SERVER) as url:
-        yield url
+    return volume_server
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ what the library reads of it. The proxy refuses signatures that are minutes off,
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -46,25 +45,11 @@ HEARTBEAT = "__AmazonSQSIdleQueueDeletingClient.LastHeartbeatTimestamp"
 Start = Callable[..., Awaitable[Process]]
 
 
-def faketime() -> Path:
-    """The library that is loaded before all others."""
-    # Not imported: that would change this process, too.
-    spec = importlib.util.find_spec("libfaketime")
-    if spec is not None and spec.origin is not None:
-        library = Path(spec.origin).parent / "vendor/libfaketime/src/libfaketime.so.1"
-        if library.exists():
-            return library
-    for library in Path("/usr/lib").glob("*/faketime/libfaketime.so.1"):
-        return library
-    # No reason to skip: what was not tested must not read as if it had been.
-    raise RuntimeError("no libfaketime: pip install libfaketime, or apt-get install libfaketime")
-
-
-def wrong_clock(seconds: int, **more: str) -> dict[str, str]:
+def wrong_clock(faketime: Path, seconds: int, **more: str) -> dict[str, str]:
     """The environment of a process whose clock is wrong by that much. Its monotonic clock, by
     which the event loop goes, is right, as on a real machine."""
     return {
-        "LD_PRELOAD": str(faketime()),
+        "LD_PRELOAD": str(faketime),
         "FAKETIME": f"{seconds:+d}",
         "DONT_FAKE_MONOTONIC": "1",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
@@ -89,14 +74,14 @@ def proxy(proxy: FaultProxy) -> FaultProxy:
 
 
 @pytest_asyncio.fixture
-async def start(proxy: FaultProxy, off: int) -> AsyncIterator[Start]:
+async def start(proxy: FaultProxy, faketime: Path, off: int) -> AsyncIterator[Start]:
     """Starts a program with a wrong clock."""
     processes: list[Process] = []
 
     async def start(program: str, *, stock: bool = False, **options: Any) -> Process:
         more = STOCK if stock else {}
         process = await start_program(
-            proxy.url, program, environment=wrong_clock(off, **more), **options
+            proxy.url, program, environment=wrong_clock(faketime, off, **more), **options
         )
         processes.append(process)
         (clock,) = await process.say("clock")

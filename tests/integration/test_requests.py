@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,15 +27,14 @@ from sqs_orchestrator import (
     ReplyTimeout,
     connect,
 )
-from tests.servers import CREDENTIALS, chosen_server
+from tests.servers import CREDENTIALS
 
 pytestmark = pytest.mark.server
 
 
 @pytest.fixture(scope="module")
-def endpoint_url() -> Iterator[str]:
-    with chosen_server("moto") as started:
-        yield started
+def endpoint_url(small_server: str) -> str:
+    return small_server
 
 
 @pytest_asyncio.fixture

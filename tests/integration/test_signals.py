@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import sqs_orchestrator as so
-from tests.servers import CREDENTIALS, chosen_server
+from tests.servers import CREDENTIALS
 
 pytestmark = pytest.mark.server
 
@@ -70,9 +70,8 @@ Start = Callable[[str], Worker]
 
 
 @pytest.fixture(scope="session")
-def endpoint_url() -> Iterator[str]:
-    with chosen_server("moto") as url:
-        yield url
+def endpoint_url(small_server: str) -> str:
+    return small_server
 
 
 @pytest.fixture

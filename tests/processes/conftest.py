@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import pytest
 import pytest_asyncio
 
 import sqs_orchestrator as so
-from tests.servers import CREDENTIALS, chosen_server
+from tests.servers import CREDENTIALS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -106,9 +106,8 @@ Start = Callable[..., Awaitable[Process]]
 
 
 @pytest.fixture(scope="session")
-def endpoint_url() -> Iterator[str]:
-    with chosen_server("moto") as url:
-        yield url
+def endpoint_url(small_server: str) -> str:
+    return small_server
 
 
 @pytest_asyncio.fixture

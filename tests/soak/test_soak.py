@@ -40,8 +40,8 @@ KIB: Final = 1024
 
 
 @pytest.fixture
-def endpoint_url() -> Iterator[str]:
-    """A server of its own: others would see to it that it never is quiet."""
+def endpoint_url(volume_server: str) -> Iterator[str]:
+    """A server of its own beside that one: others would see to it that it never is quiet."""
     with chosen_server("fauxqs") as url:
         yield url
 
