@@ -18,8 +18,15 @@ from .core.checks import check_flag, check_text, check_type, checked_tags, shown
 from .core.queue_attributes import queue_attributes, same_attribute
 from .core.redrive import redrive_policy
 from .errors import QueueError, QueueNotFound
+from .logs import without_user_info
 from .retry import retrying
-from .sqs.config import check_config, check_session, make_config, read_timeout_of
+from .sqs.config import (
+    check_config,
+    check_endpoint,
+    check_session,
+    make_config,
+    read_timeout_of,
+)
 from .sqs.opening import open_sqs
 from .sqs.port import SQS
 from .tasks import Flights, Host
@@ -74,7 +81,8 @@ def connect(
 
     Args:
         region_name: The AWS region, such as `eu-west-1`.
-        endpoint_url: Another endpoint than AWS's own: a local server, a VPC endpoint.
+        endpoint_url: Another endpoint than AWS's own: a local server, a VPC endpoint. Without
+            user name and password: SQS knows none, and they would stand in errors and logs.
         aws_access_key_id: With *aws_secret_access_key* and, for temporary credentials,
             *aws_session_token*: credentials in place of the provider chain's.
         aws_secret_access_key: See *aws_access_key_id*.
@@ -110,10 +118,8 @@ def connect(
     for name, secret in secrets.items():
         if secret is not None and (not isinstance(secret, str) or not secret):
             raise ValueError(f"{name} is a str that is not empty; leave it out if there is none")
-    if endpoint_url is not None and not _ENDPOINT.fullmatch(endpoint_url):
-        raise ValueError(
-            f"endpoint_url is a URL such as 'http://127.0.0.1:5566', not {shown(endpoint_url)}"
-        )
+    if endpoint_url is not None:
+        check_endpoint("endpoint_url", endpoint_url)
     check_config(config)
     check_session(session)
     if session is not None and profile_name is not None:
@@ -466,15 +472,15 @@ def check_queue(queue: object) -> None:
         _check_name(queue)
 
 
-_ENDPOINT = re.compile(r"https?://[^/\s#?]+(/[^\s#?]*)?")
-_PLACE = re.compile(r"https?://[^/\s#?]+(/[^/\s#?]+)*", re.ASCII)
+_PLACE = re.compile(r"https?://[^/\s#?@]+(/[^/\s#?]+)*", re.ASCII)
 
 
 def _check_url(url: str) -> None:
     place, _, name = url.rpartition("/")
     if not _PLACE.fullmatch(place) or not _NAME.fullmatch(name):
         raise ValueError(
-            f"{shown(url, 160)} is no queue URL: https://<host>/<account>/<queue name>"
+            f"{shown(without_user_info(url), 160)} is no queue URL:"
+            " https://<host>/<account>/<queue name>"
         )
 
 

@@ -8,10 +8,11 @@ stays with the record, for those who report it elsewhere.
 from __future__ import annotations
 
 import logging
+import re
 import traceback
 from typing import Final
 
-__all__ = ["excerpt", "get_logger", "printable"]
+__all__ = ["excerpt", "get_logger", "printable", "without_user_info"]
 
 
 def get_logger(name: str) -> logging.Logger:
@@ -56,3 +57,12 @@ def printable(text: str) -> str:
 def excerpt(text: str, most: int) -> str:
     """*text* on one line, as `printable` has it, and cut after *most* characters."""
     return printable(text if len(text) <= most else f"{text[:most]}...")
+
+
+def without_user_info(text: str) -> str:
+    """*text*, with `***` in the place of user name and password in each URL."""
+    return _USER_INFO.sub("//***@", text) if "@" in text else text
+
+
+# Up to the last "@" of what can be the host's part: a password that was not escaped may have one.
+_USER_INFO: Final = re.compile(r"//[^/\s?#]*@")

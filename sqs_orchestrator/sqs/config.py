@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import socket
 from typing import Any, Final
 
@@ -11,7 +12,8 @@ from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
 from botocore.config import Config
 
-from ..core.checks import check_type
+from ..core.checks import check_type, shown
+from ..logs import without_user_info
 
 __all__ = ["make_config", "read_timeout_of"]
 
@@ -28,6 +30,30 @@ def check_config(config: object) -> None:
     # botocore's own will do: it says less, and means the same.
     if config is not None:
         check_type("config", config, Config, "an aiobotocore.config.AioConfig")
+
+
+def check_endpoint(name: str, url: str) -> None:
+    """Raise `ValueError` where *url*, the setting *name*, is no URL of an endpoint."""
+    check_no_user_info(name, url)
+    if not _ENDPOINT.fullmatch(url):
+        raise ValueError(f"{name} is a URL such as 'http://127.0.0.1:5566', not {shown(url)}")
+
+
+def check_no_user_info(name: str, url: str) -> None:
+    """Raise `ValueError`, without them, where *url* has a user name or a password.
+
+    SQS knows neither, aiohttp would send them to whoever listens there, and errors and logs
+    would show them.
+    """
+    without = without_user_info(url)
+    if without != url:
+        raise ValueError(
+            f"{name} has a user name or a password in it: {shown(without)}. SQS knows neither: it "
+            "wants AWS credentials (aws_access_key_id, a profile, a role)"
+        )
+
+
+_ENDPOINT: Final = re.compile(r"https?://[^/\s#?]+(/[^\s#?]*)?")
 
 
 def check_session(session: object) -> None:

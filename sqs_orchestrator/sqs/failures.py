@@ -25,7 +25,7 @@ import aiohttp
 import botocore.exceptions as boto
 
 from ..errors import AccessDenied, QueueError, QueueNotFound, SendError, Throttled
-from ..logs import printable
+from ..logs import excerpt, without_user_info
 from .clock import epoch_of
 from .port import Failure
 
@@ -192,8 +192,10 @@ def error_of(
     cause = details.get("error", exc)
     if _means_closed(exc, cause):
         return RuntimeError(f"{about}: the SQS client is closed")
-    endpoint = details.get("endpoint_url") or details.get("proxy_url") or endpoint
+    endpoint, proxy = details.get("endpoint_url") or endpoint, details.get("proxy_url")
     place = f"the endpoint {endpoint}" if endpoint else "the endpoint"
+    if proxy:
+        place = f"the proxy {without_user_info(proxy)}"
     if isinstance(exc, boto.SSLError | aiohttp.ClientSSLError):
         # A certificate that is not trusted now will not be in a second; a handshake that
         # broke off is one more lost connection.
@@ -415,8 +417,8 @@ def _short(cause: object) -> str:
 
 
 def short(text: str) -> str:
-    """*text* on one line, and cut where it is long."""
-    return printable(text if len(text) <= _MOST else f"{text[:_MOST]}...")
+    """*text* on one line, cut where it is long, and without the password of a URL."""
+    return without_user_info(excerpt(text, _MOST))
 
 
 _MOST: Final = 500

@@ -13,8 +13,9 @@ import botocore.exceptions as boto
 from aiobotocore.session import AioSession
 
 from .._version import __version__
+from ..logs import without_user_info
 from .client import BotoSQS
-from .config import make_config
+from .config import check_no_user_info, make_config
 from .lean import Unfit, open_lean, way_of
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ async def open_sqs(
             client = await stack.enter_async_context(
                 own.create_client("sqs", config=merged, **settings)
             )
+            # One from the environment or the profile has passed no check of connect()'s.
+            check_no_user_info("the endpoint URL", client.meta.endpoint_url)
             try:
                 if not lean:
                     raise Unfit("it is turned off")
@@ -79,6 +82,11 @@ async def open_sqs(
             boto.UnknownSignatureVersionError,
         ) as error:
             raise ValueError(f"no SQS client can be made of these settings: {error}") from error
+        except ValueError as error:
+            shown = without_user_info(str(error))
+            if shown == str(error):
+                raise
+            raise ValueError(shown) from None  # botocore shows the URL that it refuses
         yield port
 
 

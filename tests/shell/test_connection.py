@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import traceback
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
@@ -16,7 +17,7 @@ from aiobotocore.session import get_session
 
 import sqs_orchestrator
 from sqs_orchestrator import AccessDenied, Connection, QueueError, QueueNotFound, Throttled
-from sqs_orchestrator.connection import CONTROL_PATIENCE, FIRST_PATIENCE
+from sqs_orchestrator.connection import CONTROL_PATIENCE, FIRST_PATIENCE, check_queue
 from sqs_orchestrator.sqs.port import SQS
 from sqs_orchestrator.testing import MemoryServer, MemorySQS, connect
 from tests.shell.workers import now
@@ -62,6 +63,26 @@ def test_wrong_argument_of_connect_is_refused_by_its_name(name: str, value: Any)
     with pytest.raises(ValueError, match=f"^{name} is ") as caught:
         sqs_orchestrator.connect(**{name: value})
     assert "secret" not in str(caught.value).removeprefix(name)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://user:pass-word@host",
+        "https://user:pass-word@host:5566/path",
+        "http://pass-word@host/",
+        "https://user:p@ss-word@host",
+        "https://user:pass-word@ho st",
+        "ftp://user:pass-word@host",
+    ],
+)
+def test_password_in_a_url_is_refused_and_not_shown(url: str) -> None:
+    with pytest.raises(ValueError, match="a user name or a password") as caught:
+        sqs_orchestrator.connect(endpoint_url=url)
+    assert "ss-word" not in "".join(traceback.format_exception(caught.value))
+    with pytest.raises(ValueError, match="no queue URL") as caught:
+        check_queue(f"{url}/123456789012/orders")
+    assert "ss-word" not in str(caught.value)
 
 
 def test_arguments_of_connect_that_boto_takes_are_taken() -> None:

@@ -11,6 +11,7 @@ import json
 import logging
 import ssl
 import time
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from email.utils import formatdate
@@ -783,6 +784,30 @@ async def test_stock_client_calls_where_the_environment_wants_it(
     monkeypatch.setenv(variable, value)
     async with stock_because(why, caplog):
         pass
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:1", "no_host!"])
+async def test_password_in_the_endpoint_of_the_environment_is_refused_and_not_shown(
+    host: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.DEBUG, "sqs_orchestrator")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", f"http://user:pass-word@{host}")
+    with pytest.raises(ValueError, match=r"//\*\*\*@") as caught:
+        async with open_sqs(**SETTINGS):
+            pass
+    assert "pass-word" not in "".join(traceback.format_exception(caught.value))
+    assert "pass-word" not in caplog.text
+
+
+async def test_password_of_a_proxy_is_not_shown() -> None:
+    proxies = {"http": "http://user:pass-word@127.0.0.1:2"}
+    config = AioConfig(proxies=proxies)
+    settings = SETTINGS | {"endpoint_url": "http://127.0.0.1:1/", "config": config}
+    async with open_sqs(**settings) as port:
+        with pytest.raises(QueueError, match="proxy") as caught:
+            await port.list_queues("")
+    assert "pass-word" not in "".join(traceback.format_exception(caught.value))
+    assert "pass-word" not in repr(port)
 
 
 async def test_environment_may_name_hosts_without_a_proxy(
