@@ -242,7 +242,8 @@ def _make_reader(type: Any) -> Callable[[str], Any]:  # noqa: A002
         try:
             return _plain_reader(type)
         except _Unreadable:
-            raise _Unreadable(type, str(error)) from error
+            # Further lines are advice for who defines the models.
+            raise _Unreadable(type, str(error).partition("\n")[0][:200]) from error
 
     def read(body: str) -> Any:
         try:

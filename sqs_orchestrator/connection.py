@@ -113,7 +113,7 @@ def connect(
         "aws_access_key_id": aws_access_key_id,
         "aws_secret_access_key": aws_secret_access_key,
         # Of credentials that are not temporary it may well be empty.
-        "aws_session_token": aws_session_token or None,
+        "aws_session_token": aws_session_token if aws_session_token != "" else None,
     }
     for name, secret in secrets.items():
         if secret is not None and (not isinstance(secret, str) or not secret):

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any, Final, Literal
 
 from .codecs import Codec, CodecError
-from .core.checks import NOT_FOR_SQS, check_seconds, check_type, quoted, shown
+from .core.checks import NOT_FOR_SQS, check_seconds, check_type, quoted, shown, text_of
 from .core.wire import ERROR_CODE_CHARACTERS
 from .message import Message
 
@@ -60,7 +60,7 @@ class Reject(Exception):
                 f"the code of a Reject is 1 to {ERROR_CODE_CHARACTERS} characters that SQS takes,"
                 f" such as 'sold_out', not {shown(code)}"
             )
-        self.message = message if isinstance(message, str) else str(message)
+        self.message = message if isinstance(message, str) else text_of(message)
         self.code = str.__str__(code)
         self.details = details
 
@@ -86,7 +86,9 @@ class Retry(Exception):
         super().__init__(delay)
         check_seconds("the delay of a Retry", delay)
         if not 0 <= delay < math.inf:
-            raise ValueError(f"the delay of a Retry is 0 s or more, and not infinite: {delay!r}")
+            raise ValueError(
+                f"the delay of a Retry is 0 s or more, and not infinite: {shown(delay)}"
+            )
         self.delay = delay
 
 

@@ -16,7 +16,7 @@ from typing import Any, Final, NoReturn
 
 from .codecs import CodecError
 from .core.attributes import PlainValue, plain_attributes
-from .core.checks import check_seconds, check_type
+from .core.checks import check_seconds, check_type, shown
 from .core.wire import RESERVED, ReplyHead, ReplyTo, Request
 from .logs import excerpt
 from .sqs.clock import Clock
@@ -165,7 +165,12 @@ class Message(_Frozen):
         content_type: str | None = None,
         time_remaining: float = math.inf,
     ) -> None:
-        _check_made(body, attributes)
+        _check_made(body, attributes, message_id, content_type)
+        _check_text("message_type", message_type)
+        _check_text("group_id", group_id)
+        check_type("receive_count", receive_count, int, "an int from 1 on")
+        if isinstance(receive_count, bool) or not 1 <= receive_count < 2**31:
+            raise ValueError(f"receive_count is an int from 1 on, not {shown(receive_count)}")
         if reply_to is not None:
             check_type("reply_to", reply_to, ReplyTo, "what ReplyTo.parse() makes of text")
         check_seconds("time_remaining", time_remaining)
@@ -257,11 +262,18 @@ class Message(_Frozen):
         return _make, (type(self), {**self._facts(), "time_remaining": self.time_remaining()})
 
 
-def _check_made(body: object, attributes: object) -> None:
+def _check_made(body: object, attributes: object, message_id: object, content_type: object) -> None:
     """Check what somebody makes a message of; what SQS hands out needs no check."""
     check_type("body", body, str, "a str, as json.dumps() makes one")
     if attributes is not None:
         check_type("attributes", attributes, Mapping, "a dict of names and values")
+    check_type("message_id", message_id, str, "a str")
+    _check_text("content_type", content_type)
+
+
+def _check_text(name: str, value: object) -> None:
+    if value is not None:
+        check_type(name, value, str, "a str or None")
 
 
 def _expire(message: Message, seconds: float) -> None:
@@ -305,7 +317,7 @@ class Reply(_Frozen):
         message_id: str = "",
         content_type: str | None = None,
     ) -> None:
-        _check_made(body, attributes)
+        _check_made(body, attributes, message_id, content_type)
         _set(self, "_received", Received(message_id, "", body))
         _set(self, "_attributes", dict(attributes or {}))
         _set(self, "_head", ReplyHead(content_type=content_type))

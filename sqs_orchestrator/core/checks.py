@@ -23,8 +23,10 @@ _GROUP_ID = re.compile(r"[!-~]+")
 
 
 def quoted(text: object, most: int = 80) -> str:
-    """*text* in a form that is safe in a log line: quoted, ASCII, on one line, cut short."""
-    text = text if isinstance(text, str) else repr(text)
+    """*text* in a form that is safe in a log line: quoted, ASCII, on one line, cut short. What
+    is none is `shown`."""
+    if not isinstance(text, str):
+        return shown(text, most)
     return ascii(text) if len(text) <= most else f"{text[:most]!a}..."
 
 
@@ -36,6 +38,14 @@ def shown(value: object, most: int = 80) -> str:
     except Exception:
         return f"a value of type {type(value).__name__} that cannot be shown"
     return text if len(text) <= most else f"{text[:most]}..."
+
+
+def text_of(value: object) -> str:
+    """*value* as `str()` writes it, whose `__str__` may do anything; its type's name then."""
+    try:
+        return str(value)
+    except Exception:
+        return type(value).__name__
 
 
 # ------------------------------------------------------------------- characters

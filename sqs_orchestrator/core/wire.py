@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from .attributes import NUMBER, Attributes, AttributeValue, number, string
-from .checks import NOT_FOR_SQS, checked, quoted
+from .checks import NOT_FOR_SQS, checked, quoted, text_of
 from .limits import MESSAGE_BYTES, RETENTION
 from .names import JAVA_PREFIX, is_own_form, is_sweepers
 
@@ -396,11 +396,7 @@ def error_body(
 
 
 def _cut(text: object, most: int) -> str:
-    if not isinstance(text, str):
-        try:
-            text = str(text)
-        except Exception:  # somebody else's __str__ may do anything
-            text = type(text).__name__
+    text = text if isinstance(text, str) else text_of(text)
     return text if len(text) <= most else f"{text[:most]}..."
 
 

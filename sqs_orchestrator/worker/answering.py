@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 from ..codecs import Codec
-from ..core.checks import quoted
+from ..core.checks import quoted, text_of
 from ..errors import QueueError, SendError
 from ..lanes import Lanes
 from ..outgoing import Outgoing
@@ -100,7 +100,7 @@ class Answering:
                     "what the handler %r returned for message %s cannot be sent: %s",
                     held.handler,
                     held.received.message_id,
-                    quoted(outcomes.text_of(error), 300),
+                    quoted(text_of(error), 300),
                 )
                 decision = outcomes.unsendable(error, expose=self._expose_errors)
         return outcomes.failure_to_send(reply_to, decision)

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeAlias
 
 from ..codecs import Codec, encode
 from ..core import wire
-from ..core.checks import check_body, check_size, message_bytes
+from ..core.checks import check_body, check_size, message_bytes, text_of
 from ..errors import MessageTooLarge
 from ..handlers import NO_REPLY, Reject, Retry
 from ..sqs.port import Attributes
@@ -128,11 +128,3 @@ def failure_to_send(reply_to: wire.ReplyTo, failure: Fail) -> tuple[str, Attribu
     body = wire.error_body(failure.code, failure.kind, failure.message, failure.details)
     attributes = wire.reply_attributes(reply_to, error_code=failure.code)
     return body, attributes, message_bytes(body, attributes)
-
-
-def text_of(error: BaseException) -> str:
-    """The text of an exception, whose `__str__` may do anything."""
-    try:
-        return str(error)
-    except Exception:
-        return type(error).__name__

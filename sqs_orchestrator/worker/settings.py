@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from ..core.addresses import checked_accounts
-from ..core.checks import check_flag, check_seconds
+from ..core.checks import check_flag, check_seconds, shown
 from ..core.limits import VISIBILITY_TIMEOUT, WAIT_TIME
 
 
@@ -52,7 +52,7 @@ def checked_settings(
         check_seconds(name, value)
     check_flag("expose_errors", expose_errors)
     if not _is_count(concurrency):
-        raise ValueError(f"concurrency must be a whole number from 1 on, not {concurrency!r}")
+        raise ValueError(f"concurrency must be a whole number from 1 on, not {shown(concurrency)}")
     if not 1 <= visibility_timeout <= VISIBILITY_TIMEOUT:
         raise ValueError(
             f"visibility_timeout must be 1 to {VISIBILITY_TIMEOUT:.0f} seconds,"
@@ -92,7 +92,7 @@ def _checked_prefixes(prefixes: Sequence[str] | None) -> tuple[str, ...] | None:
     if not _is_several(prefixes) or not all(map(_is_prefix, prefixes)):
         raise ValueError(
             "reply_queue_prefixes is a tuple of prefixes, none of them empty, or None to answer"
-            f" at queues of any name, not {prefixes!r}"
+            f" at queues of any name, not {shown(prefixes)}"
         )
     return tuple(prefixes)
 
@@ -100,7 +100,7 @@ def _checked_prefixes(prefixes: Sequence[str] | None) -> tuple[str, ...] | None:
 def _is_count(value: object) -> bool:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
-    return value >= 1 and float(value).is_integer()
+    return 1 <= value < math.inf and value == int(value)
 
 
 def _is_several(values: object) -> bool:
