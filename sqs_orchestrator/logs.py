@@ -1,25 +1,156 @@
-"""What others wrote, in a form that cannot be taken for other lines of the log.
+"""The loggers of the library: what others wrote cannot be taken for other lines of the log, and
+what others do cannot flood it.
 
 The text of an exception may come from whoever sent a message, line breaks and all. So each line
 of a traceback is indented, and what is not printable in it is escaped. The exception itself
 stays with the record, for those who report it elsewhere.
+
+Whoever can send messages can have each of them cause a warning. So of warnings and errors of
+one kind the first few of a minute are logged, and then how many more there were. Of one kind
+are those of one line of the program, with exceptions of the same types; those with a traceback,
+where it was raised in the same place, too.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import traceback
-from typing import Final
+from typing import Any, Final
+from weakref import WeakKeyDictionary
 
-__all__ = ["excerpt", "get_logger", "printable", "without_user_info"]
+__all__ = ["excerpt", "get_logger", "printable", "report_repeated", "without_user_info"]
+
+FIRST: Final = 5
+"""Lines of one kind that are logged in full in one interval."""
+
+INTERVAL: Final = 60.0
+"""Seconds after which it is said how many more there were, by the loop's time."""
 
 
 def get_logger(name: str) -> logging.Logger:
-    """The logger of that name, for a module that logs the exceptions of others."""
+    """The logger of that name. A line may say of which kind it is, beside what is said above:
+    by `extra={"kind": ...}`."""
     logger = logging.getLogger(name)
+    # In this order: what is not logged needs no traceback.
+    logger.addFilter(_leave_out)
     logger.addFilter(_indent_traceback)
     return logger
+
+
+# ------------------------------------------------------------------- what repeats
+
+
+class _Kind:
+    """The lines of one kind in one interval."""
+
+    __slots__ = ("_last", "_left_out", "_since", "_timer", "lines")
+
+    def __init__(self, since: float) -> None:
+        self._since = since
+        self._timer: asyncio.TimerHandle | None = None
+        self._left_out = 0
+        self._last: logging.LogRecord | None = None
+        self.lines = 0
+
+    def over(self, now: float) -> bool:
+        return now >= self._since + INTERVAL
+
+    def leave_out(self, record: logging.LogRecord, loop: asyncio.AbstractEventLoop) -> None:
+        self._left_out += 1
+        self._last = record
+        if self._timer is None:
+            self._timer = loop.call_at(self._since + INTERVAL, self.report, loop)
+
+    def report(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Say how many were left out since that was last said."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        last, count = self._last, self._left_out
+        self._last, self._left_out = None, 0
+        if last is not None:
+            seconds = max(loop.time() - self._since, 1.0)
+            logging.getLogger(last.name).log(
+                last.levelno, COUNT, f"{count:,}", seconds, _text(last)
+            )
+
+
+COUNT: Final = "and %s more like it in the last %.0f s, the last of them: %s"
+"""Says how many lines of one kind were not logged."""
+
+_MOST_KINDS: Final = 1_000
+
+# By loop: it is the clock, and one loop knows nothing of another's floods.
+_kinds: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Any, _Kind]] = WeakKeyDictionary()
+
+
+def report_repeated() -> None:
+    """Log now how many lines were left out, of each kind: for whoever stops, since nobody may be
+    there at the end of the interval."""
+    loop = asyncio.get_running_loop()
+    for kind in list(_kinds.get(loop, {}).values()):
+        kind.report(loop)
+
+
+def _leave_out(record: logging.LogRecord) -> bool:
+    """Whether to log a line: not where too many of its kind came before it."""
+    if record.levelno < logging.WARNING or record.msg is COUNT:
+        return True
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        return True
+    kinds = _kinds.get(loop)
+    if kinds is None:
+        # A timer that was never due keeps its loop.
+        for old in [each for each in _kinds if each.is_closed()]:
+            del _kinds[old]
+        kinds = _kinds[loop] = {}
+    key, now = _kind_of(record), loop.time()
+    kind = kinds.get(key)
+    if kind is not None and kind.over(now):
+        kind.report(loop)
+        kind = None
+    if kind is None:
+        if len(kinds) >= _MOST_KINDS:
+            for known in [known for known, each in kinds.items() if each.over(now)]:
+                kinds.pop(known).report(loop)
+        kind = kinds[key] = _Kind(now)
+    kind.lines += 1
+    if kind.lines <= FIRST:
+        return True
+    kind.leave_out(record, loop)
+    return False
+
+
+def _kind_of(record: logging.LogRecord) -> tuple[Any, ...]:
+    args = record.args if isinstance(record.args, tuple) else ()
+    errors = tuple(type(each) for each in args if isinstance(each, BaseException))
+    key = (record.name, record.levelno, record.msg, getattr(record, "kind", None), errors)
+    if record.exc_info and (error := record.exc_info[1]) is not None:
+        at = error.__traceback__
+        while at is not None and at.tb_next is not None:
+            at = at.tb_next
+        place = None if at is None else (at.tb_frame.f_code, at.tb_lineno)
+        return (*key, type(error), place)
+    return key
+
+
+def _text(record: logging.LogRecord) -> str:
+    try:
+        text = record.getMessage()
+    except Exception:  # somebody else's __str__ or __repr__ may do anything
+        text = str(record.msg)
+    return excerpt(text, _MOST_TEXT)
+
+
+_MOST_TEXT: Final = 300
+"""Characters of a line that are repeated in a count."""
+
+
+# --------------------------------------------------------------------- tracebacks
 
 
 def _indent_traceback(record: logging.LogRecord) -> bool:

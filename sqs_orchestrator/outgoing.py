@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 from collections.abc import Sequence
 
@@ -11,10 +10,11 @@ from .core import wire
 from .core.batching import Policy
 from .errors import AccessDenied, QueueError, SendError
 from .lanes import Entry, Lanes
+from .logs import get_logger
 from .sqs.port import SQS, Attributes, Failure, SendEntry
 from .tasks import Host
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 SEND_LINGER = 0.02
 """How long a part-filled batch of sends waits while another of its lane is in flight.

@@ -4,7 +4,6 @@ settings, and how it starts and stops."""
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 from collections.abc import Callable, Collection, Sequence
 from contextlib import nullcontext
@@ -18,6 +17,7 @@ from .connection import Connection, check_connection, check_queue
 from .core.addresses import DEFAULT_PREFIXES
 from .errors import QueueError
 from .handlers import Handler, Handlers
+from .logs import get_logger
 from .retry import retrying
 from .signals import on_signal
 from .tasks import Host
@@ -27,7 +27,7 @@ from .worker.statistics import PollerStatistics
 
 __all__ = ["Poller", "PollerStatistics"]
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 F = TypeVar("F", bound=Callable[..., Any])
 

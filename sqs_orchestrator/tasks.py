@@ -20,7 +20,7 @@ from typing import Any, Final, Generic, TypeVar
 import anyio
 
 from .errors import SQSOrchestratorError, again
-from .logs import get_logger
+from .logs import get_logger, report_repeated
 
 logger = get_logger(__name__)
 
@@ -188,6 +188,7 @@ class Host:
                     # Kept, not raised: nobody awaits this task but `finished`, and a background
                     # failure must not cancel the body of the caller's `async with`.
                     logger.error("%s failed and has closed", self.name, exc_info=self.failure)
+                report_repeated()
 
     async def _end_tasks(self) -> None:
         while self._tasks:

@@ -18,7 +18,6 @@ import base64
 import inspect
 import io
 import json
-import logging
 import os
 import ssl
 import time
@@ -38,6 +37,7 @@ from botocore.httpsession import create_urllib3_context, get_cert_path
 from botocore.utils import get_environ_proxies
 from yarl import URL
 
+from ..logs import get_logger
 from .checksums import md5_of_attributes, md5_of_body
 from .client import DAMAGED, INDICES, BotoSQS
 from .clock import epoch_of
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LeanSQS", "Unfit", "Way", "host_of", "open_lean", "way_of"]
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 _CONTENT_TYPE: Final = "application/x-amz-json-1.0"
 

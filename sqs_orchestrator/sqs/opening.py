@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import platform
 from collections.abc import AsyncIterator
@@ -13,7 +12,7 @@ import botocore.exceptions as boto
 from aiobotocore.session import AioSession
 
 from .._version import __version__
-from ..logs import without_user_info
+from ..logs import get_logger, without_user_info
 from .client import BotoSQS
 from .config import check_no_user_info, make_config
 from .lean import Unfit, open_lean, way_of
@@ -21,7 +20,7 @@ from .lean import Unfit, open_lean, way_of
 if TYPE_CHECKING:
     from aiobotocore.config import AioConfig
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 LEAN_VARIABLE: Final = "SQS_ORCHESTRATOR_LEAN"
 """The environment variable that turns the lean path off, by `0`, `false`, `no` or `off`."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 from collections.abc import Callable
 from typing import Final
@@ -12,6 +11,7 @@ from ..codecs import Codec
 from ..core.checks import quoted, text_of
 from ..errors import QueueError, SendError
 from ..lanes import Lanes
+from ..logs import get_logger
 from ..outgoing import Outgoing
 from ..responder import Responder
 from ..sqs.port import Attributes
@@ -20,7 +20,7 @@ from .held import Held
 from .outcomes import Answer, Fail
 from .statistics import Counts
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 PATIENCE: Final = 60.0
 """Seconds for which a reply is tried that has no deadline of its own."""

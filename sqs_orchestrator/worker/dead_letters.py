@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import enum
-import logging
 import math
 
 from ..connection import Connection
@@ -12,12 +11,13 @@ from ..core.checks import message_bytes
 from ..core.redrive import dead_letter_queue
 from ..errors import QueueError, SendError
 from ..lanes import Lanes
+from ..logs import get_logger
 from ..outgoing import Outgoing
 from ..sqs.port import SQS
 from ..tasks import Flights, Host
 from .held import Held
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 KEPT = 60.0
 """Seconds for which the redrive policy, or why it could not be read, is not asked for again."""

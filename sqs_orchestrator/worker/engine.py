@@ -318,7 +318,13 @@ class Engine:
     def _reject(self, held: Held, code: str, reason: str) -> None:
         """The library itself rejects the message. *reason* is safe to log."""
         self._counts.rejected += 1
-        logger.warning("rejected message %s (%s): %s", held.received.message_id, code, reason)
+        logger.warning(
+            "rejected message %s (%s): %s",
+            held.received.message_id,
+            code,
+            reason,
+            extra={"kind": code},
+        )
         wanted, expose = held.answer_url is not None, self._settings.expose_errors
         self._carry_out(held, outcomes.of_fault(code, reason, wanted=wanted, expose=expose))
 

@@ -7,7 +7,6 @@ and one in flight is followed by it. Else an extension could undo the release af
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -15,11 +14,12 @@ from ..core.batching import Policy
 from ..core.visibility import Keeper
 from ..errors import AccessDenied, QueueError, SendError
 from ..lanes import Entry, Lanes
+from ..logs import get_logger
 from ..sqs.port import SQS, Failure
 from ..tasks import Host
 from .held import Held
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 LINGER = 0.02
 """Seconds that a change waits for company while another batch is in flight."""

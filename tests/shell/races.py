@@ -45,6 +45,7 @@ import sqs_orchestrator as so
 from sqs_orchestrator.core import wire
 from sqs_orchestrator.core.names import DEFAULT_PREFIX, queue_name_of
 from sqs_orchestrator.lanes import Lanes
+from sqs_orchestrator.logs import COUNT
 from sqs_orchestrator.publisher import FLUSH_PATIENCE
 from sqs_orchestrator.reply_queue import Live
 from sqs_orchestrator.sqs.port import Failure, Received, SendEntry
@@ -494,7 +495,8 @@ class _Log(logging.Handler):
         self._records = records
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.msg != "the handler %r failed on message %s":
+        # What is counted was logged before.
+        if record.msg not in ("the handler %r failed on message %s", COUNT):
             self._records.append(record)
 
 
