@@ -24,7 +24,7 @@ from uuid import UUID
 
 from .core.checks import shown
 from .errors import InvalidMessage
-from .logs import excerpt
+from .texts import excerpt
 
 __all__ = ["Codec", "CodecError", "JSONCodec", "encode"]
 

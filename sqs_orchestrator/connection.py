@@ -18,7 +18,6 @@ from .core.checks import check_flag, check_text, check_type, checked_tags, shown
 from .core.queue_attributes import queue_attributes, same_attribute
 from .core.redrive import redrive_policy
 from .errors import QueueError, QueueNotFound
-from .logs import without_user_info
 from .retry import retrying
 from .sqs.config import (
     check_config,
@@ -30,6 +29,7 @@ from .sqs.config import (
 from .sqs.opening import open_sqs
 from .sqs.port import SQS
 from .tasks import Flights, Host
+from .texts import without_user_info
 
 if TYPE_CHECKING:
     from aiobotocore.config import AioConfig

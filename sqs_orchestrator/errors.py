@@ -24,7 +24,7 @@ from __future__ import annotations
 import copy
 from typing import Any, Final, TypeVar
 
-from .logs import excerpt
+from .texts import excerpt
 
 __all__ = [
     "AccessDenied",

@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import traceback
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
-__all__ = ["excerpt", "get_logger", "printable", "report_repeated", "without_user_info"]
+from .texts import excerpt, printable
+
+__all__ = ["get_logger", "report_repeated"]
 
 FIRST: Final = 5
 """Lines of one kind that are logged in full in one interval."""
@@ -176,24 +177,3 @@ def _traceback(error: BaseException) -> str:
 
 _MOST: Final = 50_000
 """Characters of a traceback that are logged."""
-
-
-def printable(text: str) -> str:
-    """*text* on one line: what is not printable in it is escaped."""
-    if text.isprintable():
-        return text
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
-
-
-def excerpt(text: str, most: int) -> str:
-    """*text* on one line, as `printable` has it, and cut after *most* characters."""
-    return printable(text if len(text) <= most else f"{text[:most]}...")
-
-
-def without_user_info(text: str) -> str:
-    """*text*, with `***` in the place of user name and password in each URL."""
-    return _USER_INFO.sub("//***@", text) if "@" in text else text
-
-
-# Up to the last "@" of what can be the host's part: a password that was not escaped may have one.
-_USER_INFO: Final = re.compile(r"//[^/\s?#]*@")

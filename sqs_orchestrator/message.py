@@ -18,9 +18,9 @@ from .codecs import CodecError
 from .core.attributes import PlainValue, plain_attributes
 from .core.checks import check_seconds, check_type, shown
 from .core.wire import RESERVED, ReplyHead, ReplyTo, Request
-from .logs import excerpt
 from .sqs.clock import Clock
 from .sqs.port import Received
+from .texts import excerpt
 
 __all__ = ["Message", "Reply", "ReplyTo"]
 

@@ -13,7 +13,7 @@ from aiobotocore.session import AioSession
 from botocore.config import Config
 
 from ..core.checks import check_type, shown
-from ..logs import without_user_info
+from ..texts import without_user_info
 
 __all__ = ["make_config", "read_timeout_of"]
 

@@ -25,7 +25,7 @@ import aiohttp
 import botocore.exceptions as boto
 
 from ..errors import AccessDenied, QueueError, QueueNotFound, SendError, Throttled
-from ..logs import excerpt, without_user_info
+from ..texts import excerpt, without_user_info
 from .clock import epoch_of
 from .port import Failure
 

@@ -12,7 +12,8 @@ import botocore.exceptions as boto
 from aiobotocore.session import AioSession
 
 from .._version import __version__
-from ..logs import get_logger, without_user_info
+from ..logs import get_logger
+from ..texts import without_user_info
 from .client import BotoSQS
 from .config import check_no_user_info, make_config
 from .lean import Unfit, open_lean, way_of
