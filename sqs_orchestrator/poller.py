@@ -15,6 +15,7 @@ import anyio
 from .codecs import Codec, check_readable, codec_or_json
 from .connection import Connection, check_connection, check_queue
 from .core.addresses import DEFAULT_PREFIXES
+from .core.checks import check_flag
 from .errors import QueueError
 from .handlers import Handler, Handlers
 from .logs import get_logger
@@ -182,9 +183,10 @@ class Poller:
             QueueNotFound: If there is no such queue, or it was deleted.
             AccessDenied: If `sqs:ReceiveMessage` is not allowed, or credentials are bad.
             QueueError: If SQS refuses for another reason that will not heal by itself.
-            ValueError: If it has no handler.
+            ValueError: If it has no handler, or *handle_signals* is no bool.
             RuntimeError: If it ran before, or is at work, as inside `async with`.
         """
+        check_flag("handle_signals", handle_signals)
         # A signal may come while it starts, too.
         with on_signal(self._signal) if handle_signals else nullcontext():
             await self._start(keep_trying=True)

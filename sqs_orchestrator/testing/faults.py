@@ -8,12 +8,11 @@ those are what errors, permissions and bills speak of.
 from __future__ import annotations
 
 import asyncio
-import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
-from ..errors import AccessDenied, QueueError, QueueNotFound, Throttled
+from ..errors import AccessDenied, QueueError, QueueNotFound, Throttled, again
 from ..sqs.port import Failure
 
 __all__ = ["OPERATIONS", "Faults", "Gate"]
@@ -228,7 +227,7 @@ _TYPICAL: Final[dict[type[QueueError], tuple[str, bool, bool]]] = {
 
 def _made(error: AnError, operation: str, queue: str | None) -> QueueError:
     if isinstance(error, QueueError):
-        return copy.copy(error)
+        return again(error)
     code, transient, maybe_done = _TYPICAL[error]
     return error(
         f"{operation}{f' on {queue}' if queue else ''}: {code}, as the test ordered",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -935,6 +936,38 @@ async def test_statistics_are_kept_after_leaving(server: MemoryServer) -> None:
     assert bench.publisher.statistics().batches == 1
     assert bench.publisher.statistics().unsent == 0
     assert "0 pending" in repr(bench.publisher)
+
+
+def texts(error: BaseException | None) -> list[str]:
+    """What a traceback of *error* says, and of what led to it."""
+    found: list[str] = []
+    while error is not None:
+        found.append(str(error))
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return found
+
+
+@pytest.mark.parametrize(
+    "operation", ["GetQueueUrl", "CreateQueue", "SendMessageBatch", "ReceiveMessage"]
+)
+async def test_failure_of_many_is_told_once_to_each(server: MemoryServer, operation: str) -> None:
+    refusal = AccessDenied("no", operation=operation)
+    refusal.__cause__ = KeyError("why")
+    async with publishing(server) as bench:
+        if operation == "SendMessageBatch":
+            await bench.sqs.queue_url("orders")
+        bench.faults.fail(operation, refusal, times=None)
+        calls: list[Awaitable[Any]] = [bench.publisher.request("orders", n) for n in range(20)]
+        if operation in ("GetQueueUrl", "SendMessageBatch"):
+            calls += [bench.publisher.send("orders", n) for n in range(20)]
+            calls += [bench.publisher.reply(an_address(bench), n) for n in range(20)]
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    assert len({id(outcome) for outcome in outcomes}) == len(calls)
+    for outcome in outcomes:
+        assert isinstance(outcome, AccessDenied)
+        assert texts(outcome) == ["no", "'why'"]
+        assert outcome.__traceback__ is not None
+        assert len(traceback.extract_tb(outcome.__traceback__)) < 8
 
 
 # ----------------------------------------------------------------- reply, later
