@@ -1,5 +1,10 @@
 """SIGINT and SIGTERM for all the pollers of a process: one hook, put back by the last.
 
+The program's own handlers keep working: those that it gave `signal.signal` are called by the
+hook, those that it gave the loop are called by the loop, which hears of signals another way.
+Python's defaults alone wait until the pollers have drained: to end the program at once is what
+the hook is there to prevent.
+
 Not `loop.add_signal_handler`: that forgets a handler that the application gave the loop
 before, and leaves SIGINT with Python's default instead of what `asyncio.run` had set up.
 """
@@ -7,6 +12,8 @@ before, and leaves SIGINT with Python's default instead of what `asyncio.run` ha
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -14,12 +21,11 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+logger = logging.getLogger(__name__)
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 Hears = Callable[[str], None]
-
-_hearers: list[tuple[asyncio.AbstractEventLoop, Hears]] = []
-_before: dict[signal.Signals, Any] = {}
 
 
 @contextmanager
@@ -27,31 +33,107 @@ def on_signal(hears: Hears) -> Iterator[None]:
     """While inside, call *hears* in the running loop with the name of each signal.
 
     Outside the main thread, where Python allows no signal handlers, it does nothing.
+
+    Raises:
+        SystemExit, KeyboardInterrupt: On leaving as the last, where a handler of the program
+            raised it meanwhile.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    hook = _current() or _Hook()
     hearer = (asyncio.get_running_loop(), hears)
-    if not _hearers:
-        for number in SIGNALS:
-            _before[number] = signal.signal(number, _heard)
-    _hearers.append(hearer)
+    hook.hearers.append(hearer)
+    hook.put_up()
     try:
         yield
     finally:
-        _hearers.remove(hearer)
-        if not _hearers:
-            for number, before in _before.items():
-                # Unless somebody has set another meanwhile. One that was not set from Python
-                # cannot be put back from there; the default at least ends the process.
-                if signal.getsignal(number) is _heard:
-                    signal.signal(number, signal.SIG_DFL if before is None else before)
-            _before.clear()
+        hook.hearers.remove(hearer)
+        if not hook.hearers:
+            hook.put_back()
 
 
-def _heard(number: int, frame: FrameType | None) -> None:
-    name = signal.Signals(number).name
-    for loop, hears in _hearers:
-        # Also wakes a loop that sleeps: the handler runs between two instructions of it.
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(hears, name)
+class _Hook:
+    """Stands where the program's handlers stood.
+
+    It may outlive its time: who replaced it meanwhile may put it back later, or call it, and
+    a process that is forked inherits it. So a hook without hearers does what was there before.
+    """
+
+    def __init__(self) -> None:
+        self.hearers: list[tuple[asyncio.AbstractEventLoop, Hears]] = []
+        self.process = os.getpid()
+        self._before: dict[int, Any] = {}
+        self._raised: BaseException | None = None
+
+    def put_up(self) -> None:
+        """Take the place of what is there, unless it has."""
+        global _hook
+        if _hook is self:
+            return
+        _hook = self
+        for number in SIGNALS:
+            before = signal.getsignal(number)
+            if before is None:
+                logger.warning(
+                    "%s does not stop the poller: a handler that was not set from Python has it,"
+                    " and could be neither called nor put back",
+                    number.name,
+                )
+                continue
+            self._before[number] = before
+            signal.signal(number, self)
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        heard = _current()
+        if heard is self:
+            name = signal.Signals(number).name
+            for loop, hears in self.hearers:
+                # Also wakes a loop that sleeps: the handler runs between two instructions of it.
+                if not loop.is_closed():
+                    loop.call_soon_threadsafe(hears, name)
+        before = self._before[number]
+        if heard is None:
+            _act(before, number, frame)
+        elif callable(before) and not _ends_at_once(before):
+            try:
+                before(number, frame)
+            except (SystemExit, KeyboardInterrupt) as error:
+                if heard is not self:
+                    raise
+                # The program shall end: so it does, but after the drain.
+                self._raised = self._raised or error
+
+    def put_back(self) -> None:
+        """Put back what was there; raises what it has raised meanwhile."""
+        global _hook
+        _hook = None
+        for number, before in self._before.items():
+            # Unless somebody has set another meanwhile.
+            if signal.getsignal(number) is self:
+                signal.signal(number, before)
+        if self._raised is not None:
+            raise self._raised
+
+
+_hook: _Hook | None = None
+
+
+def _current() -> _Hook | None:
+    """The hook that has hearers in this process, and not in the one that it was forked from."""
+    return _hook if _hook is not None and _hook.process == os.getpid() else None
+
+
+def _ends_at_once(handler: Any) -> bool:
+    """Whether it is one of Python's two defaults for Ctrl-C: the other is `asyncio.run`'s."""
+    owner = getattr(getattr(handler, "func", None), "__self__", None)
+    return handler is signal.default_int_handler or isinstance(owner, asyncio.Runner)
+
+
+def _act(before: Any, number: int, frame: FrameType | None) -> None:
+    """Do what *before* would do if it were still there."""
+    if callable(before):
+        before(number, frame)
+    elif before == signal.SIG_DFL:
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)
