@@ -75,8 +75,8 @@ class Retry(Exception):
     It counts towards the queue's `maxReceiveCount`.
 
     Args:
-        delay: Seconds until it comes back. SQS hides a message for at most 12 hours since
-            it was received.
+        delay: Seconds until it comes back, rounded up to whole ones, the only ones that SQS
+            knows. It hides a message for at most 12 hours since it was received.
 
     Raises:
         ValueError: If *delay* is no number of seconds, or is negative or infinite.

@@ -25,7 +25,7 @@ import anyio
 from .connection import Connection, check_connection
 from .core import wire
 from .core.backoff import Backoff
-from .core.checks import check_flag, check_seconds, checked_tags
+from .core.checks import check_flag, check_seconds, checked_tags, whole_seconds
 from .core.limits import BATCH_ENTRIES, MIN_RETENTION, RETENTION, WAIT_TIME
 from .core.names import DEFAULT_PREFIX, check_prefix, new_reply_queue_name
 from .core.polling import Receivers
@@ -209,7 +209,7 @@ class ReplyQueue:
             throttles that, until it no longer does. The retention grows with it.
         idle_retention: Seconds without a heartbeat after which others may delete the
             queue. At least three heartbeats.
-        message_retention: Seconds that SQS keeps a reply, at least 60.
+        message_retention: Whole seconds that SQS keeps a reply, at least 60.
         sweep_interval: Seconds between looks for abandoned queues; `None`: never. Then the
             size of the fleet stays unknown, and heartbeats slow down only once throttled.
         legacy: Also mark the queue and the requests as `python-sqs-client` expects.
@@ -266,7 +266,7 @@ class ReplyQueue:
         self.legacy = legacy
         self._heartbeat_interval = heartbeat_interval
         self._idle_retention = idle_retention
-        self._message_retention = message_retention
+        self._message_retention = whole_seconds("message_retention", message_retention)
         self._sweep_interval = sweep_interval
         self._attributes = queue_attributes(attributes)
         self._tags = checked_tags(tags)
@@ -381,7 +381,7 @@ class ReplyQueue:
             # of this machine that is slow, the queue would look abandoned at birth.
             await self._sqs.patiently(lambda: _glance(port, name), about=self.prefix)
         attributes = {
-            "MessageRetentionPeriod": str(round(self._message_retention)),
+            "MessageRetentionPeriod": str(self._message_retention),
             "VisibilityTimeout": str(VISIBILITY_TIMEOUT),
             **self._attributes,
         }

@@ -6,6 +6,7 @@ it, in errors and in the log. Attributes have rules of their own, in `attributes
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from collections.abc import Mapping
@@ -162,6 +163,23 @@ def check_seconds(name: str, value: object) -> None:
             f"{name} is {shown(value)}, more seconds than any clock counts: pass math.inf where"
             " there is no limit"
         )
+
+
+def whole_seconds(name: str, value: float) -> int:
+    """*value*, a setting of SQS's, which knows whole seconds only.
+
+    To round it would give another setting than was asked for: of a `wait_time` of 0.1 either
+    polls that do not wait, or ten times as long a wait.
+
+    Raises:
+        ValueError: It is a fraction.
+    """
+    if not float(value).is_integer():
+        raise ValueError(
+            f"{name} is {value!r}, and SQS knows whole seconds only: pass {math.floor(value)} or"
+            f" {math.ceil(value)}"
+        )
+    return int(value)
 
 
 def check_delay(delay: object) -> int:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from ..core.addresses import checked_accounts
-from ..core.checks import check_flag, check_seconds, shown
+from ..core.checks import check_flag, check_seconds, shown, whole_seconds
 from ..core.limits import VISIBILITY_TIMEOUT, WAIT_TIME
+
+FLUSH_RESERVE: Final = 2.0
+"""Seconds of the drain timeout that are kept for flushing replies and deletes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +28,24 @@ class Settings:
     accounts: frozenset[str]
     expose_errors: bool
 
+    @property
+    def patience(self) -> float:
+        """Seconds of the drain in which handlers and polls may end by themselves."""
+        return self.drain_timeout - min(FLUSH_RESERVE, self.drain_timeout / 2)
+
+    def unwise(self) -> str | None:
+        """What is allowed, but most likely not meant, and what to set instead."""
+        if self.wait_time <= self.patience:
+            return None
+        return (
+            f"a drain_timeout of {self.drain_timeout:g} s leaves {self.patience:g} s to a poll in"
+            f" flight, which may take wait_time, {self.wait_time} s. One that takes longer is"
+            " dropped when the poller stops, and messages that SQS hands to it stay hidden for"
+            f" {self.visibility_timeout} s. Set wait_time to {math.floor(self.patience)} or less;"
+            f" or set drain_timeout to {self.wait_time + FLUSH_RESERVE:g} or more, and let what"
+            " stops the process wait longer than that ('docker stop' waits 10 s unless told)"
+        )
+
 
 def checked_settings(
     *,
@@ -37,10 +59,11 @@ def checked_settings(
     expose_errors: bool,
     read_timeout: float,
 ) -> Settings:
-    """The settings, with whole seconds where SQS has no others.
+    """The settings, in the units of SQS.
 
     Raises:
-        ValueError: They contradict each other, or SQS's limits.
+        ValueError: They contradict each other or SQS's limits, or one is a fraction of a
+            second where SQS knows none.
     """
     durations = {
         "visibility_timeout": visibility_timeout,
@@ -58,14 +81,15 @@ def checked_settings(
             f"visibility_timeout must be 1 to {VISIBILITY_TIMEOUT:.0f} seconds,"
             f" not {visibility_timeout!r}"
         )
-    if not 0 < max_extension <= VISIBILITY_TIMEOUT - math.ceil(visibility_timeout):
+    visibility_timeout = whole_seconds("visibility_timeout", visibility_timeout)
+    if not 0 < max_extension <= VISIBILITY_TIMEOUT - visibility_timeout:
         raise ValueError(
             "max_extension must be positive, and with visibility_timeout at most the 12 h for"
             f" which SQS hides a message, not {max_extension!r} s with {visibility_timeout!r} s"
         )
     if not 0 <= wait_time <= WAIT_TIME:
         raise ValueError(f"wait_time must be 0 to {WAIT_TIME:.0f} seconds, not {wait_time!r}")
-    wait_time = math.ceil(wait_time)
+    wait_time = whole_seconds("wait_time", wait_time)
     if not drain_timeout > 0:
         raise ValueError(f"drain_timeout must be a positive number of seconds: {drain_timeout!r}")
     if read_timeout <= wait_time:
@@ -76,7 +100,7 @@ def checked_settings(
         )
     return Settings(
         concurrency=int(concurrency),
-        visibility_timeout=math.ceil(visibility_timeout),
+        visibility_timeout=visibility_timeout,
         max_extension=max_extension,
         wait_time=wait_time,
         drain_timeout=drain_timeout,

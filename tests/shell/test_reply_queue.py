@@ -74,6 +74,7 @@ async def asked(bench: Bench, count: int = 1, **settings: Any) -> list[asyncio.T
         ({"heartbeat_interval": 101, "idle_retention": 300}, "three heartbeats"),
         ({"message_retention": 59}, "message_retention"),
         ({"message_retention": 1_209_601}, "message_retention"),
+        ({"message_retention": 299.5}, "whole seconds only: pass 299 or 300"),
         ({"sweep_interval": 0}, "sweep_interval"),
         ({"sweep_interval": math.inf}, "sweep_interval"),
         ({"prefix": 5}, "prefix"),

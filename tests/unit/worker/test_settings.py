@@ -81,10 +81,42 @@ def test_ends_of_ranges_are_taken(name: str, value: Any) -> None:
     checked_settings(**{**GOOD, name: value})
 
 
-def test_sqs_gets_whole_seconds_never_fewer() -> None:
-    settings = checked_settings(**{**GOOD, "visibility_timeout": 1.2, "wait_time": 0.1})
-    assert settings.visibility_timeout == 2
-    assert settings.wait_time == 1
+@pytest.mark.parametrize(
+    ("name", "value", "instead"),
+    [("wait_time", 0.1, "0 or 1"), ("visibility_timeout", 29.5, "29 or 30")],
+)
+def test_fraction_of_a_second_is_refused_where_sqs_knows_none(
+    name: str, value: float, instead: str
+) -> None:
+    with pytest.raises(ValueError, match=f"{name} is {value}.* whole seconds only: pass {instead}"):
+        checked_settings(**{**GOOD, name: value})
+
+
+def test_whole_seconds_may_be_floats() -> None:
+    settings = checked_settings(**{**GOOD, "visibility_timeout": 2.0, "wait_time": 1.0})
+    assert repr(settings.visibility_timeout) == "2"
+    assert repr(settings.wait_time) == "1"
+
+
+@pytest.mark.parametrize(
+    ("drain_timeout", "wait_time", "most", "least"),
+    [(21, 20, "19", "22"), (10, 20, "8", "22"), (8, 7, "6", "9"), (1, 1, "0", "3")],
+)
+def test_drain_that_is_too_short_for_a_poll_is_unwise(
+    drain_timeout: float, wait_time: int, most: str, least: str
+) -> None:
+    options = {**GOOD, "drain_timeout": drain_timeout, "wait_time": wait_time}
+    said = checked_settings(**options).unwise()
+    assert said is not None
+    assert f"wait_time to {most} or less" in said
+    assert f"drain_timeout to {least} or more" in said
+    # What it says to set is not unwise.
+    assert checked_settings(**{**options, "wait_time": int(most)}).unwise() is None
+    assert checked_settings(**{**options, "drain_timeout": int(least)}).unwise() is None
+
+
+def test_defaults_are_not_unwise() -> None:
+    assert checked_settings(**GOOD).unwise() is None
 
 
 @pytest.mark.parametrize("read_timeout", [20, 19.5, 5])
