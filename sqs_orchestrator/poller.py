@@ -49,16 +49,19 @@ class Poller:
         concurrency: Handlers that run at once. On FIFO queues one per message group.
         visibility_timeout: Seconds that a message stays hidden after a worker died with
             it. It is extended for as long as it is held, so it need not cover the handler.
+            SQS knows whole seconds only, in *wait_time* too.
         max_extension: Seconds for which a message is held at most; then its handler is
             cancelled, as if it had failed. At most 12 h together with *visibility_timeout*
             (ChangeMessageVisibility in the SQS API Reference).
         wait_time: Seconds of a long poll, at most 20 (ReceiveMessage). Stopping an idle
-            poller takes that long, since a poll in flight is awaited. With 0, polls do not
+            poller takes that long, since a poll in flight is awaited unless SIGINT or
+            `stop(drop_poll=True)` drops it. With 0, polls do not
             wait for messages, and one that brought none is followed by a pause of 0.5 s: a
             message may lie for so long, and an idle poller makes two calls a second.
         drain_timeout: Seconds for stopping, the last two of them kept for replies and
             deletes. Where it is shorter than *wait_time* and two seconds, a poll in flight
-            may be dropped, and what it brings comes back after *visibility_timeout*.
+            may be dropped, and what it brings comes back after *visibility_timeout*; a
+            warning in the log says so when the poller starts.
         reply_queue_prefixes: With what the names of reply queues begin; others are not
             answered. `None` drops this check, and lets whoever may write to the queue
             choose to which queue of the account the replies go.
@@ -113,6 +116,7 @@ class Poller:
         self._failures = 0
         self._asked_to_stop = False
         self._abort = asyncio.Event()
+        self._drop_poll = asyncio.Event()
 
     def __repr__(self) -> str:
         if self._host.ended:
@@ -174,7 +178,15 @@ class Poller:
         handlers finish until `drain_timeout`, of which the last two seconds are kept for
         replies and deletes; handlers still running then are cancelled, and their messages
         go back. A second signal or cancellation stops at once: messages come back after
-        their visibility timeout, late but not lost.
+        their visibility timeout, late but not lost. SIGINT (Ctrl-C) does not await a poll
+        that has brought nothing yet: see `stop`.
+
+        Handlers of signals that the program has set before are called too, whether by
+        `signal.signal` or by the event loop. One that raises `SystemExit` or
+        `KeyboardInterrupt` does so once the pollers have drained. Only Python's own ways to
+        end at Ctrl-C are put off: they are back when the last `run` has ended. One that the
+        program sets while this runs takes its place. Inside a web application use
+        `async with poller:` instead, which leaves signals to the server.
 
         Args:
             handle_signals: Let SIGINT and SIGTERM stop it, in the main thread.
@@ -200,8 +212,19 @@ class Poller:
                 self._sqs.release(self)
         self._raise_failure()
 
-    def stop(self) -> None:
-        """Ask for a drain, as `run` describes it, and return at once."""
+    def stop(self, *, drop_poll: bool = False) -> None:
+        """Ask for a drain, as `run` describes it, and return at once.
+
+        Args:
+            drop_poll: Do not await a poll that has brought nothing yet. What SQS hands to it
+                all the same comes back after `visibility_timeout`, received once more often.
+                A poll whose answer has begun to arrive is awaited; on the stock client's
+                path, where nobody sees that, it is dropped too. Handlers get their time as
+                ever. It may be asked for while the poller drains already.
+        """
+        check_flag("drop_poll", drop_poll)
+        if drop_poll:
+            self._drop_poll.set()
         self._host.request_stop()
 
     async def __aenter__(self) -> Self:
@@ -287,11 +310,14 @@ class Poller:
             self._host, self._sqs, url, self._settings, self._handlers, self._codec
         )
         logger.info("polling %s with %d places", url, self._settings.concurrency)
+        unwise = self._settings.unwise()
+        if unwise is not None:
+            logger.warning("the poller of %s: %s", url, unwise)
         self._engine.start()
 
     async def _closing(self) -> None:
         if self._engine is not None:
-            await self._engine.drain(self._abort)
+            await self._engine.drain(self._abort, self._drop_poll)
 
     async def _ended(self) -> None:
         """Wait until it has ended, whatever cancels the caller; that is raised afterwards."""
@@ -308,6 +334,9 @@ class Poller:
             raise cancelled
 
     def _signal(self, name: str) -> None:
+        if name == "SIGINT":
+            # A person waits.
+            self._drop_poll.set()
         self._ask_to_stop(name)
 
     def _ask_to_stop(self, why: str) -> None:

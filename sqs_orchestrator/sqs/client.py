@@ -113,6 +113,7 @@ class BotoSQS:
         max_messages: int = 10,
         wait_time: int = 20,
         visibility_timeout: int | None = None,
+        begun: Callable[[], None] | None = None,
     ) -> list[Received]:
         options = self._receive_options
         if visibility_timeout is not None:
@@ -124,6 +125,7 @@ class BotoSQS:
             QueueUrl=queue_url,
             MaxNumberOfMessages=max_messages,
             WaitTimeSeconds=wait_time,
+            begun=begun,
             **options,
         )
         messages = answer.get("Messages")
@@ -174,7 +176,9 @@ class BotoSQS:
     # --------------------------------------------------------------------- queues
 
     async def get_queue_url(self, name: str, account: str | None = None) -> str:
-        options = {} if account is None else {"QueueOwnerAWSAccountId": account}
+        options: dict[str, Any] = {}
+        if account is not None:
+            options["QueueOwnerAWSAccountId"] = account
         answer = await self._call(
             "GetQueueUrl", name, self._client.get_queue_url, QueueName=name, **options
         )
@@ -250,8 +254,16 @@ class BotoSQS:
     # -------------------------------------------------------------------- helpers
 
     async def _call(
-        self, operation: str, queue: str | None, method: Callable[..., Any], **parameters: Any
+        self,
+        operation: str,
+        queue: str | None,
+        method: Callable[..., Any],
+        *,
+        begun: Callable[[], None] | None = None,
+        **parameters: Any,
     ) -> dict[str, Any]:
+        # The stock client tells of an answer only when it has read all of it: *begun* is for
+        # the lean path.
         try:
             answer: dict[str, Any] = await method(**parameters)
         except Exception as exc:

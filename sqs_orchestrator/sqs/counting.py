@@ -7,7 +7,7 @@ batching look at.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from .clock import Clock
 from .port import SQS, Failure, Listing, Received, SendEntry
@@ -51,6 +51,7 @@ class Counting:
         max_messages: int = 10,
         wait_time: int = 20,
         visibility_timeout: int | None = None,
+        begun: Callable[[], None] | None = None,
     ) -> list[Received]:
         self.calls["ReceiveMessage"] += 1
         return await self._port.receive(
@@ -58,6 +59,7 @@ class Counting:
             max_messages=max_messages,
             wait_time=wait_time,
             visibility_timeout=visibility_timeout,
+            begun=begun,
         )
 
     async def delete(self, queue_url: str, receipt_handles: Sequence[str]) -> list[Failure | None]:

@@ -348,7 +348,13 @@ class LeanSQS(BotoSQS):
         return f"<LeanSQS {self._endpoint}>"
 
     async def _call(
-        self, operation: str, queue: str | None, method: Callable[..., Any], **parameters: Any
+        self,
+        operation: str,
+        queue: str | None,
+        method: Callable[..., Any],
+        *,
+        begun: Callable[[], None] | None = None,
+        **parameters: Any,
     ) -> dict[str, Any]:
         # The emitter starts a new cache whenever somebody registers with it.
         if self._emitter._lookup_cache is not self._seen:  # noqa: SLF001
@@ -356,7 +362,7 @@ class LeanSQS(BotoSQS):
         if self._listened_to:
             return await super()._call(operation, queue, method, **parameters)
         try:
-            answer = await self._post(operation, _encode(parameters))
+            answer = await self._post(operation, _encode(parameters), begun)
             if operation == "SendMessageBatch":
                 _refuse_damaged(parameters["Entries"], answer)
             elif operation == "ReceiveMessage" and answer.get("Messages"):
@@ -379,19 +385,24 @@ class LeanSQS(BotoSQS):
                 listener or "nobody",
             )
 
-    async def _post(self, operation: str, body: bytes) -> dict[str, Any]:
+    async def _post(
+        self, operation: str, body: bytes, begun: Callable[[], None] | None
+    ) -> dict[str, Any]:
         """The answer to one operation; a `ClientError` where SQS refused it."""
         epoch = self._clock.now()
         try:
-            return await self._post_at(operation, body, time.time() if epoch is None else epoch)
+            now = time.time() if epoch is None else epoch
+            return await self._post_at(operation, body, now, begun)
         except boto.ClientError as refusal:
             # A refused signature means that nothing was done, and the refusal shows the time.
-            now = _date_of(refusal) if is_skew(refusal) else None
-            if now is None:
+            shown = _date_of(refusal) if is_skew(refusal) else None
+            if shown is None:
                 raise
-        return await self._post_at(operation, body, now)
+        return await self._post_at(operation, body, shown, begun)
 
-    async def _post_at(self, operation: str, body: bytes, epoch: float) -> dict[str, Any]:
+    async def _post_at(
+        self, operation: str, body: bytes, epoch: float, begun: Callable[[], None] | None
+    ) -> dict[str, Any]:
         auth = await self._credentials(*self._credentials_for)
         credentials: Credentials | None = auth.credentials
         if credentials is None:
@@ -404,6 +415,8 @@ class LeanSQS(BotoSQS):
             headers=headers,
             allow_redirects=False,
         ) as response:
+            if begun is not None:
+                begun()
             got = await response.read()
         answer_headers = response.headers
         self._clock.observe(answer_headers.get("Date"))

@@ -15,7 +15,7 @@ All that stands behind it keeps the same contract, and one suite of tests holds 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
@@ -99,8 +99,12 @@ class SQS(Protocol):
         max_messages: int = 10,
         wait_time: int = 20,
         visibility_timeout: int | None = None,
+        begun: Callable[[], None] | None = None,
     ) -> list[Received]:
-        """Receive up to ten messages with all their attributes, waiting for the first."""
+        """Receive up to ten messages with all their attributes, waiting for the first.
+
+        *begun* is called once the answer has begun to arrive, where the port can see that.
+        """
         ...
 
     async def delete(self, queue_url: str, receipt_handles: Sequence[str]) -> list[Failure | None]:

@@ -346,6 +346,7 @@ class MemorySQS(Faults):
         max_messages: int = 10,
         wait_time: int = 20,
         visibility_timeout: int | None = None,
+        begun: Callable[[], None] | None = None,
     ) -> list[Received]:
         operation = "ReceiveMessage"
         await self._begin(operation, queue_url, 1)
@@ -361,6 +362,8 @@ class MemorySQS(Faults):
         except Refused as refusal:
             raise self._error(operation, queue_url, refusal) from None
         await self._end(operation, queue_url)
+        if begun is not None:
+            begun()
         return received
 
     async def delete(self, queue_url: str, receipt_handles: Sequence[str]) -> list[Failure | None]:

@@ -53,9 +53,6 @@ logger = get_logger(__name__)
 DELETE_LINGER: Final = 0.1
 """Seconds that the delete of a request waits for company: a crash meanwhile repeats work."""
 
-FLUSH_RESERVE: Final = 2.0
-"""Seconds of the drain timeout that are kept for flushing replies and deletes."""
-
 UNWIND: Final = 0.5
 """Seconds that a cancelled handler has to unwind."""
 
@@ -438,10 +435,10 @@ class Engine:
 
     # --------------------------------------------------------------------- draining
 
-    async def drain(self, abort: asyncio.Event) -> None:
+    async def drain(self, abort: asyncio.Event, drop_poll: asyncio.Event) -> None:
         """Stop in the order that loses nothing: what has not started goes back, handlers
         finish, their replies go out, and only then are their messages deleted. *abort* cuts
-        it short."""
+        it short; *drop_poll* drops polls that have brought nothing yet."""
         try:
             async with anyio.create_task_group() as group:
 
@@ -449,7 +446,15 @@ class Engine:
                     await abort.wait()
                     group.cancel_scope.cancel()
 
+                async def drop() -> None:
+                    await drop_poll.wait()
+                    await self._receiving.drop()
+
                 group.start_soon(cut_short)
+                if drop_poll.is_set():
+                    await self._receiving.drop()
+                else:
+                    group.start_soon(drop)
                 await self._wind_up()
                 group.cancel_scope.cancel()
         finally:
@@ -464,13 +469,18 @@ class Engine:
                 )
 
     async def _wind_up(self) -> None:
-        end = self._loop.time() + self._settings.drain_timeout
-        handlers_end = end - min(FLUSH_RESERVE, self._settings.drain_timeout / 2)
+        now = self._loop.time()
+        end, handlers_end = now + self._settings.drain_timeout, now + self._settings.patience
         for held in [*self._waiting, *self._groups.drain()]:
             self._release(held)
         self._waiting.clear()
         if self._running or self._receiving.in_flight:
-            logger.info("draining %s: waiting for %s", self._url, self._awaited())
+            logger.info(
+                "draining %s: waiting up to %.0f s for %s",
+                self._url,
+                self._settings.patience,
+                self._awaited(),
+            )
         with anyio.CancelScope(deadline=handlers_end):
             await self._until(lambda: not self._running and not self._receiving.in_flight)
         if self._running or self._receiving.in_flight:

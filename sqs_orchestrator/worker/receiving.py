@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from ..core.backoff import Backoff
 from ..core.groups import MARGIN, Ask
@@ -13,7 +13,7 @@ from ..core.polling import Receivers
 from ..errors import QueueError, QueueNotFound
 from ..logs import get_logger
 from ..sqs.port import SQS, Received
-from ..tasks import Afterwards, Host
+from ..tasks import TURNS, Afterwards, Host
 from .statistics import Counts
 
 logger = get_logger(__name__)
@@ -62,6 +62,9 @@ class Receiving:
         self._wide = 0
         self._wide_until = 0.0
         self._backoff = Backoff()
+        # The receives whose answers have not begun to arrive, and those given up.
+        self._silent: set[asyncio.Task[Any]] = set()
+        self._dropped: set[asyncio.Task[Any]] = set()
         self._started = asyncio.get_running_loop().time()
         self.refill = Afterwards(self._refill)
         """Start the receives that should be in flight, soon."""
@@ -70,12 +73,30 @@ class Receiving:
     def in_flight(self) -> int:
         """The receives to wait for. Where the host is cancelled they are, too, and those that
         had not begun say nothing of it."""
-        return 0 if self._host.cancelled else self._receivers.in_flight
+        return 0 if self._host.cancelled else self._receivers.in_flight - len(self._dropped)
 
     @property
     def wide_until(self) -> float:
         """Until when receives that ask for several messages are under way, at most."""
         return self._wide_until if self._wide else 0.0
+
+    async def drop(self) -> None:
+        """Drop the receives that have brought nothing yet, once no more are started."""
+        # What has come and was not looked at yet has come.
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
+        if not self._silent:
+            return
+        logger.info(
+            "dropping %d polls of %s that have brought nothing yet: messages that SQS hands to"
+            " them all the same come back in %d s",
+            len(self._silent),
+            self._url,
+            self._visibility_timeout,
+        )
+        for task in self._silent:
+            task.cancel()
+        self._dropped |= self._silent
 
     def _refill(self) -> None:
         receivers = self._receivers
@@ -97,22 +118,34 @@ class Receiving:
         self._counts.receives += 1
         batch: list[Received] | None = None
         began = asyncio.get_running_loop().time()
+        task = asyncio.current_task()
+        assert task is not None
+        self._silent.add(task)
         try:
             batch = await self._port.receive(
                 self._url,
                 max_messages=asked,
                 wait_time=wait,
                 visibility_timeout=self._visibility_timeout,
+                begun=lambda: self._silent.discard(task),
             )
+            self._silent.discard(task)
             took = asyncio.get_running_loop().time() - began
             pause = self._receivers.pause(len(batch), took, wait)
             await self._host.pause(pause if batch or wait else SHORT_POLL_PAUSE)
         except QueueError as error:
+            self._silent.discard(task)
             await self._failed(error)
         except Exception as error:
+            self._silent.discard(task)
             logger.exception("a receive failed in a way that it should not")
             await self._failed(QueueError(f"{error!r}", queue=self._url, transient=True))
+        except asyncio.CancelledError:
+            if task not in self._dropped:
+                raise
         finally:
+            self._silent.discard(task)
+            self._dropped.discard(task)
             self._asked -= asked
             self._wide -= asked > 1
             if batch is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import Any
 
 import pytest
 from _pytest.mark import ParameterSet
@@ -18,7 +19,7 @@ async def send(sqs: SQS, url: str, *bodies: str) -> list[str | Failure]:
     return await sqs.send(url, [SendEntry(body) for body in bodies])
 
 
-async def receive_all(sqs: SQS, url: str, count: int, **options: int) -> list[Received]:
+async def receive_all(sqs: SQS, url: str, count: int, **options: Any) -> list[Received]:
     """Receive until there are *count*: one receive may bring fewer."""
     received: list[Received] = []
     async with asyncio.timeout(20):

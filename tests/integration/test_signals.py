@@ -189,6 +189,161 @@ async def test_signal_stops_all_pollers_and_a_handler_of_the_program_hears_it_to
         assert await left(endpoint_url, queue) == ["0", "0"]
 
 
+async def test_interrupt_ends_an_idle_worker_that_would_poll_for_long(
+    endpoint_url: str, queues: list[str], start: Start
+) -> None:
+    await left(endpoint_url, queues[0])
+    worker = start(
+        """
+        logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
+
+        async def main():
+            async with connection as sqs:
+                one = poller(sqs, wait_time=20, drain_timeout=1000)
+                run = asyncio.create_task(one.run())
+                while not one.statistics().receives:
+                    await asyncio.sleep(0.01)
+                began = asyncio.get_running_loop().time()
+                print("polling", flush=True)
+                await run
+                seconds = asyncio.get_running_loop().time() - began
+                print("soon" if seconds < 15 else f"after {seconds} s", flush=True)
+
+        asyncio.run(main())
+        """
+    )
+    worker.until("polling")
+    worker.process.send_signal(signal.SIGINT)
+    assert worker.end() == 0
+    assert any(line.startswith("dropping 1 polls") for line in worker.lines), worker.lines
+    assert "soon" in worker.lines
+
+
+WEB = """
+    import contextlib, uvicorn
+
+    async def program(scope, receive, send):
+        assert scope["type"] == "lifespan"
+        async with connection as sqs:
+            one = poller(sqs)
+            await receive()
+            run = asyncio.create_task(one.run())
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            print("the server ends", flush=True)
+            await run
+            await send({"type": "lifespan.shutdown.complete"})
+
+    uvicorn.run(program, host="127.0.0.1", port=0, log_level="warning")
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_one_signal_ends_a_web_server_whose_lifespan_runs_a_poller(
+    endpoint_url: str, queues: list[str], start: Start, number: int
+) -> None:
+    await left(endpoint_url, queues[0], "2")
+    worker = start(WEB)
+    worker.until("started")
+    worker.process.send_signal(number)
+    # When it has ended, the server raises the signal once more; of Ctrl-C it takes no notice.
+    assert worker.end() == (0 if number == signal.SIGINT else -number)
+    assert "the server ends" in worker.lines
+    assert "finished" in worker.lines
+    assert await left(endpoint_url, queues[0]) == ["0", "0"]
+
+
+async def test_handler_of_the_program_is_called_and_may_end_it_after_the_drain(
+    endpoint_url: str, queues: list[str], start: Start
+) -> None:
+    await left(endpoint_url, queues[0], "2")
+    worker = start(
+        """
+        def leave(*_):
+            print("heard", flush=True)
+            sys.exit(7)
+
+        async def main():
+            signal.signal(signal.SIGTERM, leave)
+            async with connection as sqs:
+                await poller(sqs).run()
+
+        asyncio.run(main())
+        """
+    )
+    worker.until("started")
+    worker.process.send_signal(signal.SIGTERM)
+    assert worker.end() == 7
+    assert "heard" in worker.lines
+    assert "finished" in worker.lines
+    assert await left(endpoint_url, queues[0]) == ["0", "0"]
+
+
+async def test_signal_after_the_poller_ends_the_program_though_a_server_put_the_hook_back(
+    endpoint_url: str, queues: list[str], start: Start
+) -> None:
+    await left(endpoint_url, queues[0])
+    worker = start(
+        """
+        async def main():
+            async with connection as sqs:
+                run = asyncio.create_task((one := poller(sqs)).run())
+                while not one.statistics().receives:
+                    await asyncio.sleep(0.01)
+                found = signal.signal(signal.SIGTERM, lambda *_: None)
+                one.stop()
+                await run
+                signal.signal(signal.SIGTERM, found)
+                print("put back", flush=True)
+                await asyncio.sleep(1000)
+
+        asyncio.run(main())
+        """
+    )
+    worker.until("put back")
+    worker.process.send_signal(signal.SIGTERM)
+    assert worker.end() == -signal.SIGTERM
+
+
+async def test_forked_child_of_a_worker_can_be_terminated(
+    endpoint_url: str, queues: list[str], start: Start
+) -> None:
+    await left(endpoint_url, queues[0], "0")
+    worker = start(
+        """
+        import multiprocessing, os, time
+
+        def idle(pipe):
+            pipe.send("up")
+            time.sleep(30)
+
+        async def main():
+            async with connection as sqs:
+
+                @(one := so.Poller(sqs, queues[0], wait_time=1)).handler
+                async def handle(message):
+                    ours, theirs = multiprocessing.Pipe()
+                    fork = multiprocessing.get_context("fork")
+                    child = fork.Process(target=idle, args=[theirs])
+                    child.start()
+                    ours.recv()
+                    child.terminate()
+                    child.join(15)
+                    print("child", child.exitcode, flush=True)
+                    child.kill()
+                    child.join()
+                    one.stop()
+
+                await one.run()
+
+        asyncio.run(main())
+        """
+    )
+    assert worker.end() == 0
+    assert "child -15" in worker.lines
+    assert await left(endpoint_url, queues[0]) == ["0", "0"]
+
+
 async def test_interrupt_of_background_poller_drains_by_cancellation(
     endpoint_url: str, queues: list[str], start: Start
 ) -> None:

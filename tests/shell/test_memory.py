@@ -40,7 +40,7 @@ async def send(sqs: MemorySQS, url: str, *bodies: str) -> None:
     assert all(isinstance(result, str) for result in results)
 
 
-async def receive_one(sqs: MemorySQS, url: str, **options: int) -> Received:
+async def receive_one(sqs: MemorySQS, url: str, **options: Any) -> Received:
     [message] = await sqs.receive(url, max_messages=1, **options)
     return message
 

@@ -17,7 +17,8 @@ import pytest_asyncio
 
 from sqs_orchestrator import Message, Poller, Publisher, QueueError, Retry
 from sqs_orchestrator.errors import AccessDenied, QueueNotFound, Throttled
-from sqs_orchestrator.testing import MemoryServer, VirtualTimeLoop, connect
+from sqs_orchestrator.sqs.port import Received
+from sqs_orchestrator.testing import MemoryServer, MemorySQS, VirtualTimeLoop, connect
 from tests.shell.workers import REPLIES, Bench, bench_on, now, until
 
 
@@ -453,6 +454,139 @@ async def test_end_of_asyncio_run_neither_hangs_nor_answers() -> None:
             assert not queue._messages
     assert bodies == ["a", "b"]
     assert seconds < 5
+
+
+# --------------------------------------------------------------- dropping a poll
+
+
+async def test_stop_may_drop_a_poll_that_has_brought_nothing(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    bench.server.cancelled_polls_take = True
+    poller = Poller(bench.sqs, "orders", sleeper(0), visibility_timeout=600)
+    run = asyncio.create_task(poller.run())
+    await asyncio.sleep(1)
+    poller.stop(drop_poll=True)
+    await run
+    assert now() < 2
+    assert "dropping 1 polls" in caplog.text
+    assert "come back in 600 s" in caplog.text
+    assert "waiting" not in caplog.text
+    # Late, but not lost.
+    await bench.send("a")
+    assert visible(bench) == []
+    await asyncio.sleep(601)
+    assert visible(bench) == ["a"]
+
+
+async def test_poll_is_dropped_by_a_drain_that_awaits_it(bench: Bench) -> None:
+    poller = Poller(bench.sqs, "orders", sleeper(0))
+    run = asyncio.create_task(poller.run())
+    await asyncio.sleep(1)
+    poller.stop()
+    await asyncio.sleep(5)
+    assert not run.done()
+    poller.stop(drop_poll=True)
+    await run
+    assert now() < 7
+
+
+async def test_handlers_get_their_time_when_the_poll_is_dropped(bench: Bench) -> None:
+    await bench.ask("a")
+    poller = Poller(bench.sqs, "orders", sleeper(10))
+    run = asyncio.create_task(poller.run())
+    await until(lambda: poller.statistics().running)
+    poller.stop(drop_poll=True)
+    await run
+    assert now() > 10
+    assert len(bench.replies) == 1
+    assert bench.empty
+
+
+class Trickling(MemorySQS):
+    """Its answers take ten seconds from their first byte to their last."""
+
+    async def receive(self, queue_url: str, **options: Any) -> list[Received]:
+        received = await super().receive(queue_url, **options)
+        await asyncio.sleep(10)
+        return received
+
+
+async def test_poll_whose_answer_has_begun_is_not_dropped(bench: Bench) -> None:
+    await bench.send("a")
+    async with connect(port=Trickling(bench.server)) as sqs:
+        poller = Poller(sqs, "orders", sleeper(0), visibility_timeout=600)
+        run = asyncio.create_task(poller.run())
+        await asyncio.sleep(5)
+        assert poller.statistics().received == 0
+        poller.stop(drop_poll=True)
+        await run
+    assert now() > 10
+    assert poller.statistics().released == 1
+    assert visible(bench) == ["a"]
+
+
+class Unread(MemorySQS):
+    """Between the first byte and whoever waits for it are some turns of the loop."""
+
+    async def receive(self, queue_url: str, *, begun: Any = None, **options: Any) -> list[Received]:
+        received = await super().receive(queue_url, **options)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        begun()
+        await asyncio.sleep(1)
+        return received
+
+
+async def test_answer_that_came_with_the_interrupt_is_not_dropped(bench: Bench) -> None:
+    bench.server.latency = 0
+    async with connect(port=Unread(bench.server)) as sqs:
+        poller = Poller(sqs, "orders", sleeper(0), visibility_timeout=600)
+        run = asyncio.create_task(poller.run())
+        await asyncio.sleep(1)
+        poller.stop()
+        await asyncio.sleep(1)
+        await bench.send("a")
+        poller.stop(drop_poll=True)
+        await run
+    assert poller.statistics().received == 1
+    assert visible(bench) == ["a"]
+
+
+async def test_dropping_while_it_pauses_after_a_failure_ends_it(bench: Bench) -> None:
+    bench.faults.fail("ReceiveMessage", Throttled, times=None)
+    poller = Poller(bench.sqs, "orders", sleeper(0))
+    run = asyncio.create_task(poller.run())
+    await until(lambda: poller.statistics().consecutive_failures > 5)
+    began = now()
+    poller.stop(drop_poll=True)
+    await run
+    assert now() - began < 1
+    assert poller.statistics().consecutive_failures > 5
+
+
+async def test_interrupt_drops_the_polls_of_all_pollers_and_termination_none(bench: Bench) -> None:
+    await bench.sqs.create_queue("others")
+    for number, least, most in ((signal.SIGINT, 0, 1), (signal.SIGTERM, 15, 20)):
+        pollers = [Poller(bench.sqs, name, sleeper(0)) for name in ("orders", "others")]
+        runs = [asyncio.create_task(poller.run()) for poller in pollers]
+        await asyncio.sleep(2)
+        began = now()
+        send_signal(number)
+        await asyncio.wait(runs)
+        assert least <= now() - began < most
+
+
+async def test_short_drain_is_warned_of_when_it_starts(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Poller(bench.sqs, "orders", sleeper(0), drain_timeout=8, wait_time=5):
+        pass
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+    async with Poller(bench.sqs, "orders", sleeper(0), drain_timeout=8, wait_time=7):
+        pass
+    assert "Set wait_time to 6 or less" in caplog.text
 
 
 # ------------------------------------------------------------------- signals

@@ -15,7 +15,7 @@ CALLS: dict[str, tuple[str, tuple[Any, ...], dict[str, Any]]] = {
     "receive": (
         "ReceiveMessage",
         ("url",),
-        {"max_messages": 3, "wait_time": 4, "visibility_timeout": 5},
+        {"max_messages": 3, "wait_time": 4, "visibility_timeout": 5, "begun": print},
     ),
     "delete": ("DeleteMessageBatch", ("url", ["handle"]), {}),
     "change_visibility": ("ChangeMessageVisibilityBatch", ("url", [("handle", 7)]), {}),

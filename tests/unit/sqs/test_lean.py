@@ -71,6 +71,7 @@ class Request:
         self.operation = request.headers["X-Amz-Target"].removeprefix("AmazonSQS.")
         self.parameters: dict[str, Any] = json.loads(body)
         self.transport = request.transport
+        self.base = request
 
 
 class Server:
@@ -645,6 +646,32 @@ async def test_polls_never_keep_a_send_waiting(server: Server) -> None:
             await arrived.acquire()
         await sqs.tag_queue(URL, {})
         go_on.set()
+
+
+async def test_poll_says_that_its_answer_has_begun_once_it_has(
+    server: Server, sqs: LeanSQS
+) -> None:
+    asked, begins, ends = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def answer(got: Request) -> web.StreamResponse:
+        asked.set()
+        await begins.wait()
+        response = web.StreamResponse(headers={"Content-Type": "application/x-amz-json-1.0"})
+        await response.prepare(got.base)
+        await ends.wait()
+        await response.write(b"{}")
+        return response
+
+    server.answer = answer
+    begun = asyncio.Event()
+    poll = asyncio.create_task(sqs.receive(URL, begun=begun.set))
+    await asked.wait()
+    assert not begun.is_set()
+    begins.set()
+    await begun.wait()
+    assert not poll.done()
+    ends.set()
+    assert await poll == []
 
 
 def certificate(folder: Path, name: str = "localhost") -> str:
