@@ -6,10 +6,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from operator import attrgetter
 from typing import Any
 
 from sqs_orchestrator import Connection, Publisher, QueueNotFound, ReplyQueue
 from sqs_orchestrator.core import wire
+from sqs_orchestrator.pending import PendingRequest, PendingSend
 from sqs_orchestrator.reply_queue import Live
 from sqs_orchestrator.sqs.port import Received, SendEntry
 from sqs_orchestrator.testing import MemoryServer, MemorySQS, connect
@@ -120,13 +122,27 @@ class Bench:
         assert not len(publisher._outbox.lanes)
         live = self.replies.current
         assert live is None or not live.waiters
-        assert not any("_Request" in repr(timer) or "_Send" in repr(timer) for timer in timers())
+        assert not self.timed
+
+    @property
+    def timed(self) -> list[PendingRequest | PendingSend]:
+        """Those for whom a timer is set."""
+        owners = [owner(timer) for timer in timers()]
+        return [each for each in owners if isinstance(each, PendingRequest | PendingSend)]
 
 
 def timers() -> list[asyncio.TimerHandle]:
     """The timers that are set."""
     scheduled: list[asyncio.TimerHandle] = vars(asyncio.get_running_loop())["_scheduled"]
     return [timer for timer in scheduled if not timer.cancelled()]
+
+
+callback_of = attrgetter("_callback")
+
+
+def owner(timer: asyncio.TimerHandle) -> object:
+    """Whose method *timer* calls."""
+    return getattr(callback_of(timer), "__self__", None)
 
 
 @asynccontextmanager

@@ -15,6 +15,7 @@ from sqs_orchestrator.lanes import Entry, Lanes
 from sqs_orchestrator.sqs.port import Failure
 from sqs_orchestrator.tasks import Host
 from sqs_orchestrator.testing import VirtualTimeLoop
+from tests.shell.requesters import timers
 
 STANDARD = Policy(linger=0.02)
 PATIENT = Policy(linger=1.5, patient=True)
@@ -107,11 +108,6 @@ class Server:
             return results
 
         self.answer = answer
-
-
-def timers() -> list[asyncio.TimerHandle]:
-    scheduled: list[asyncio.TimerHandle] = vars(asyncio.get_running_loop())["_scheduled"]
-    return [timer for timer in scheduled if not timer.cancelled()]
 
 
 @pytest.fixture

@@ -35,6 +35,7 @@ from sqs_orchestrator import (
 )
 from sqs_orchestrator.core import wire
 from sqs_orchestrator.core.names import queue_name_of
+from sqs_orchestrator.pending import PendingRequest, PendingSend
 from sqs_orchestrator.publisher import FLUSH_PATIENCE
 from sqs_orchestrator.sqs.port import Failure, Received, SendEntry
 from sqs_orchestrator.testing import MemoryServer, MemorySQS, connect
@@ -59,6 +60,18 @@ async def ended(task: asyncio.Task[Any]) -> BaseException:
     error = task.exception()
     assert error is not None
     return error
+
+
+async def test_bench_sees_the_timers_of_what_pends(bench: Bench) -> None:
+    bench.faults.hold("SendMessageBatch")
+    request = bench.task(bench.publisher.request("orders", 1, timeout=60))
+    send = bench.task(bench.publisher.send("orders", 1))
+    await asyncio.sleep(1)
+    assert {type(each) for each in bench.timed} == {PendingRequest, PendingSend}
+    request.cancel()
+    send.cancel()
+    await asyncio.wait({request, send})
+    assert not bench.timed
 
 
 # -------------------------------------------------------------------------- send
