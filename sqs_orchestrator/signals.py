@@ -12,7 +12,6 @@ before, and leaves SIGINT with Python's default instead of what `asyncio.run` ha
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import signal
 import threading
@@ -21,7 +20,9 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-logger = logging.getLogger(__name__)
+from .logs import get_logger
+
+logger = get_logger(__name__)
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
