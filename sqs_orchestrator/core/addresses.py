@@ -37,10 +37,27 @@ _ADDRESS = re.compile(
     r"/(?P<name>[A-Za-z0-9_-]{1,80})"
 )
 
-_AWS = (
-    r"(?:amazonaws\.com(?:\.cn)?|api\.aws|api\.amazonwebservices\.com\.cn|amazonaws\.eu"
-    r"|c2s\.ic\.gov|sc2s\.sgov\.gov|csp\.hci\.ic\.gov|cloud\.adc-e\.uk)"
+AWS_SUFFIXES: Final = (
+    "amazonaws.com",
+    "api.aws",
+    "amazonaws.com.cn",
+    "api.amazonwebservices.com.cn",
+    "amazonaws.eu",
+    "api.amazonwebservices.eu",
+    "c2s.ic.gov",
+    "api.aws.ic.gov",
+    "sc2s.sgov.gov",
+    "api.aws.scloud",
+    "cloud.adc-e.uk",
+    "api.cloud-aws.adc-e.uk",
+    "csp.hci.ic.gov",
+    "api.aws.hci.ic.gov",
 )
+"""With what the hosts of AWS's partitions end, those of both IP versions included. It is
+botocore's list, and a test holds it to that: here nothing is read from disk, and what a worker
+answers must not change with the version of botocore."""
+
+_AWS = rf"(?:{'|'.join(map(re.escape, AWS_SUFFIXES))})"
 _REGION = r"(?P<region>[a-z]{2,}(?:-[a-z]+)+-[0-9]+)"
 _HOSTS = (
     # sqs.<region>, its FIPS, dual-stack and interface-endpoint forms

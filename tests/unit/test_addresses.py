@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiobotocore.session import AioSession
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -106,6 +107,39 @@ def test_worker_answers_at_its_own_endpoint_whatever_the_host(host: str) -> None
 def test_worker_refuses_another_region_by_any_host(host: str) -> None:
     with pytest.raises(Refused, match="region"):
         check(f"https://{host}/111122223333/{NAME}")
+
+
+def hosts_of_botocore() -> list[tuple[str, str]]:
+    """Each host of SQS that the installed botocore knows, and its region."""
+    loader = AioSession().get_component("data_loader")
+    hosts = {("queue.amazonaws.com", "us-east-1")}
+    for partition in loader.load_data("partitions")["partitions"]:
+        suffixes = [partition["outputs"][name] for name in ("dnsSuffix", "dualStackDnsSuffix")]
+        for region in partition["regions"]:
+            if not region.endswith("-global"):
+                for suffix in suffixes:
+                    hosts.add((f"sqs.{region}.{suffix}", region))
+                    hosts.add((f"sqs-fips.{region}.{suffix}", region))
+                    hosts.add((f"vpce-0a1b.sqs.{region}.vpce.{suffix}", region))
+    for partition in loader.load_data("endpoints")["partitions"]:
+        sqs = partition["services"].get("sqs", {"endpoints": {}})
+        legacy = sqs.get("defaults", {}).get("sslCommonName", "")
+        for name, endpoint in sqs["endpoints"].items():
+            region = endpoint.get("credentialScope", {}).get("region", name)
+            for variant in (endpoint, *endpoint.get("variants", ())):
+                if "hostname" in variant:
+                    hosts.add((variant["hostname"], region))
+            if legacy:
+                host = legacy.format(region=region, dnsSuffix=partition["dnsSuffix"])
+                hosts.add((host, region))
+    return sorted(hosts)
+
+
+def test_region_is_known_of_every_host_that_botocore_knows() -> None:
+    hosts = hosts_of_botocore()
+    assert ("sqs.eusc-de-east-1.api.amazonwebservices.eu", "eusc-de-east-1") in hosts
+    assert len(hosts) > 100
+    assert {host: region_of(host) for host, _ in hosts} == dict(hosts)
 
 
 def test_worker_without_region_takes_that_of_its_queue() -> None:
