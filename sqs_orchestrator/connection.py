@@ -26,6 +26,8 @@ from .sqs.config import (
     make_config,
     read_timeout_of,
 )
+from .sqs.credentials import flaw_of
+from .sqs.failures import NotSigned
 from .sqs.opening import open_sqs
 from .sqs.port import SQS
 from .tasks import Flights, Host
@@ -77,7 +79,8 @@ def connect(
     """A connection to SQS, to be used as an async context manager.
 
     The parameters are aiobotocore's and boto3's own. With none, the usual chain of AWS
-    providers decides: environment, profile, IAM role.
+    providers decides: environment, profile, IAM role. What it finds is renewed in time, and used
+    while it is valid; where a provider fails, the first call that needs it tells.
 
     Args:
         region_name: The AWS region, such as `eu-west-1`.
@@ -93,7 +96,8 @@ def connect(
 
     Raises:
         ValueError: At once, where an argument is of a wrong type; on entering, where the
-            settings contradict each other, or no region was named and none can be found.
+            settings contradict each other, no region was named and none can be found, or a key,
+            wherever it comes from, has a blank or a line break in it.
 
     Example:
         ```python
@@ -118,6 +122,9 @@ def connect(
     for name, secret in secrets.items():
         if secret is not None and (not isinstance(secret, str) or not secret):
             raise ValueError(f"{name} is a str that is not empty; leave it out if there is none")
+        flaw = flaw_of(name, secret)
+        if flaw is not None:
+            raise ValueError(flaw)
     if endpoint_url is not None:
         check_endpoint("endpoint_url", endpoint_url)
     check_config(config)
@@ -416,10 +423,17 @@ class Connection:
                 self._troubles[about] = error
                 raise
 
-        # An endpoint that has never answered is most likely a wrong one: say so soon.
-        patience = CONTROL_PATIENCE if self.port.clock.known else FIRST_PATIENCE
+        began = asyncio.get_running_loop().time()
+
+        def until(error: QueueError) -> float:
+            # An endpoint that has never answered is most likely a wrong one: say so soon. Where
+            # there was nothing to sign with, it was not asked.
+            asked = not isinstance(error.__cause__, NotSigned)
+            silent = asked and not self.port.clock.known
+            return began + (FIRST_PATIENCE if silent else CONTROL_PATIENCE)
+
         try:
-            return await retrying(noted, until=asyncio.get_running_loop().time() + patience)
+            return await retrying(noted, until=until)
         finally:
             self._troubles.pop(about, None)
 

@@ -11,11 +11,14 @@ from .errors import QueueError
 
 T = TypeVar("T")
 
+Until = float | Callable[[QueueError], float]
+"""A loop time, or what makes one of the error that a call has just failed with."""
 
-async def retrying(call: Callable[[], Awaitable[T]], *, until: float) -> T:
+
+async def retrying(call: Callable[[], Awaitable[T]], *, until: Until) -> T:
     """What *call* returns, called again while its errors are `transient`.
 
-    Raises the last error once the next attempt would be later than loop time *until*, or at
+    Raises the last error once the next attempt would be later than *until*, or at
     once one that is not transient. Cancelling ends it.
     """
     backoff = Backoff()
@@ -25,6 +28,7 @@ async def retrying(call: Callable[[], Awaitable[T]], *, until: float) -> T:
             return await call()
         except QueueError as error:
             delay = backoff.next()
-            if not error.transient or loop.time() + delay > until:
+            latest = until(error) if callable(until) else until
+            if not error.transient or loop.time() + delay > latest:
                 raise
         await asyncio.sleep(delay)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 import socket
@@ -10,12 +11,13 @@ from typing import Any, Final
 import botocore.exceptions as boto
 from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
+from aiohttp.abc import AbstractResolver
 from botocore.config import Config
 
 from ..core.checks import check_type, shown
 from ..texts import without_user_info
 
-__all__ = ["make_config", "read_timeout_of"]
+__all__ = ["connector_args", "make_config", "read_timeout_of", "warm_up"]
 
 KEEPALIVE_TIMEOUT: Final = 50.0
 """How long an idle connection is kept, in seconds. aiobotocore's 12 s cost a quiet publisher
@@ -23,6 +25,17 @@ a TLS handshake for each message. AWS's own Java SDK keeps idle connections for 
 that, hardly ever does a request meet a connection that AWS is just closing."""
 
 _AIOBOTOCORE_KEEPALIVE: Final = 12
+
+PROBE_AFTER: Final = 15
+"""Seconds of silence after which the kernel asks the peer whether it is still there. Its own
+default is two hours; a long poll is silent for 20 s, and then the read timeout runs."""
+
+PROBE_INTERVAL: Final = 5
+"""Seconds between such questions."""
+
+PROBES: Final = 3
+"""Questions without an answer after which the peer counts as gone. So a poll whose peer is gone
+fails after `PROBE_AFTER` + `PROBES` * `PROBE_INTERVAL` = 30 s of silence."""
 
 
 def check_config(config: object) -> None:
@@ -63,10 +76,15 @@ def check_session(session: object) -> None:
         check_type("session", session, AioSession, wanted)
 
 
-def make_config(user_config: Any = None, user_agent: str | None = None) -> AioConfig:
+def make_config(
+    user_config: Any = None,
+    user_agent: str | None = None,
+    resolver: AbstractResolver | None = None,
+) -> AioConfig:
     """The configuration of the library's own clients; what *user_config* sets wins.
 
-    *user_agent* is theirs where *user_config* names none and no application.
+    *user_agent* is theirs where *user_config* names none and no application; *resolver* is how
+    they look names up.
 
     Retries are off, since the library retries by itself, with a deadline and with knowledge
     of what may be repeated; so is parameter validation, since it checks messages before.
@@ -79,9 +97,12 @@ def make_config(user_config: Any = None, user_agent: str | None = None) -> AioCo
         "connect_timeout": 5.0,
     }
     connector: dict[str, Any] = {"keepalive_timeout": KEEPALIVE_TIMEOUT}
-    # aiobotocore passes tcp_keepalive over: it has no use for socket options.
-    if not _other_transport(user_config) and _accepts(connector_args={"socket_factory": _socket}):
-        connector["socket_factory"] = _socket
+    if not _other_transport(user_config):
+        connector.update(
+            (name, value)
+            for name, value in connector_args(resolver).items()
+            if _accepts(connector_args={name: value})  # not every version of aiobotocore does
+        )
     aio: dict[str, Any] = {}
     if _accepts(warm_up_loader_caches=True):
         aio["warm_up_loader_caches"] = True
@@ -99,6 +120,15 @@ def make_config(user_config: Any = None, user_agent: str | None = None) -> AioCo
     if user_agent is not None and not options.get("user_agent_appid"):
         options.setdefault("user_agent", user_agent)
     return AioConfig(connector_args=connector, **aio, **options)
+
+
+def connector_args(resolver: AbstractResolver | None = None) -> dict[str, Any]:
+    """What connections of the library's own are made with."""
+    # aiobotocore passes tcp_keepalive over: it has no use for socket options.
+    args: dict[str, Any] = {"socket_factory": _socket}
+    if resolver is not None:
+        args["resolver"] = resolver
+    return args
 
 
 def _connector_args_of(config: Any, given: Any) -> dict[str, Any]:
@@ -124,10 +154,38 @@ def _accepts(**options: Any) -> bool:
 
 
 def _socket(address: tuple[Any, ...]) -> socket.socket:
-    """A socket that notices a peer which is gone, even in the middle of a long poll."""
+    """A socket that notices a peer which is gone, even in the middle of a long poll: after 30 s
+    where the platform lets that be set, else after the two hours of the kernel's default."""
     made = socket.socket(*address[:3])
     made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in _PROBING:
+        # A kernel older than its headers refuses one: the connection is worth more.
+        with contextlib.suppress(OSError):
+            made.setsockopt(socket.IPPROTO_TCP, option, value)
     return made
+
+
+_PROBING: Final = [
+    (getattr(socket, name), value)
+    for name, value in (
+        # macOS has another name for the first.
+        ("TCP_KEEPIDLE" if hasattr(socket, "TCP_KEEPIDLE") else "TCP_KEEPALIVE", PROBE_AFTER),
+        ("TCP_KEEPINTVL", PROBE_INTERVAL),
+        ("TCP_KEEPCNT", PROBES),
+    )
+    if hasattr(socket, name)
+]
+
+
+async def warm_up(*clients: Any) -> None:
+    """Let *clients* read their certificates now. aiobotocore reads them for the first call, by a
+    thread of the loop's default pool, and that may be taken up by handlers by then."""
+    for client in clients:
+        # Whatever goes wrong here, the first call tells; and this is nobody's public way.
+        with contextlib.suppress(Exception):
+            session = client._endpoint.http_session  # noqa: SLF001
+            proxy = session._proxy_config.proxy_url_for(client.meta.endpoint_url)  # noqa: SLF001
+            await session._get_session(proxy)  # noqa: SLF001
 
 
 def read_timeout_of(config: Any) -> float:

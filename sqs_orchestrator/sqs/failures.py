@@ -5,7 +5,8 @@ What they do not say by themselves is whether SQS may have carried the call out:
 - before a connection stands, it cannot have;
 - once the request is on its way (read timeout, reset, an answer that makes no sense, 5xx),
   it may have;
-- a 4xx is a refusal, so it has not.
+- a 4xx is a refusal, so it has not;
+- where there was nothing to sign with, nothing was sent.
 
 What SQS said, or whoever answered in its place, is on one line in the texts of ours: they get
 logged.
@@ -23,6 +24,7 @@ from typing import Any, Final
 
 import aiohttp
 import botocore.exceptions as boto
+from botocore.parsers import ResponseParserError
 
 from ..errors import AccessDenied, QueueError, QueueNotFound, SendError, Throttled
 from ..texts import excerpt, without_user_info
@@ -30,6 +32,8 @@ from .clock import epoch_of
 from .port import Failure
 
 __all__ = [
+    "NotNow",
+    "NotSigned",
     "date_of",
     "error_of",
     "error_of_entry",
@@ -168,6 +172,23 @@ _NO_CREDENTIALS: Final[tuple[type[Exception], ...]] = tuple(
     if (kind := getattr(boto, name, None)) is not None
 )
 
+
+class NotSigned(Exception):
+    """A call was not made, since the credentials for it could not be fetched.
+
+    Attributes:
+        cause: What went wrong.
+    """
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
+class NotNow(Exception):
+    """A provider of credentials fails, and may well work later."""
+
+
 _CLOSED_TEXTS: Final = ("Session is closed", "Connector is closed")
 
 
@@ -179,15 +200,16 @@ def error_of(
     if isinstance(exc, QueueError):
         return exc
     if isinstance(exc, boto.ClientError):
-        return _refusal(operation, queue, exc)
+        if exc.operation_name == operation:
+            return _refusal(operation, queue, exc)
+        # A session of the caller's fetches its credentials while it signs.
+        return _not_signed(operation, queue, exc)
+    if isinstance(exc, NotSigned):
+        return _not_signed(operation, queue, exc.cause)
+    if isinstance(exc, _NO_CREDENTIALS) or _file_of(exc) is not None:
+        return _not_signed(operation, queue, exc)
     facts: dict[str, Any] = {"operation": operation, "queue": queue, "code": type(exc).__name__}
     about = f"{operation}{f' on {queue}' if queue else ''}"
-    if isinstance(exc, _NO_CREDENTIALS):
-        return AccessDenied(
-            f"{about}: there are no usable AWS credentials ({_short(exc)}): set them in the "
-            "environment, a profile or a role, or pass them to connect()",
-            **facts,
-        )
     details: dict[str, Any] = getattr(exc, "kwargs", {})
     cause = details.get("error", exc)
     if _means_closed(exc, cause):
@@ -281,10 +303,6 @@ def _refusal(operation: str, queue: str | None, exc: Any) -> QueueError:
     said = short(str(error.get("Message") or "no further explanation"))
     facts: dict[str, Any] = {"operation": operation, "queue": queue, "code": code}
     about = f"{operation}{f' on {queue}' if queue else ''}"
-    if exc.operation_name != operation:
-        # While signing, the credentials had to be fetched, from STS for instance.
-        about = f"{about}: {exc.operation_name} failed, which was to bring the credentials"
-
     if status == 413:
         # As often as not a proxy's word, not SQS's; it will be the same the next time.
         return QueueError(
@@ -299,7 +317,7 @@ def _refusal(operation: str, queue: str | None, exc: Any) -> QueueError:
         return QueueError(
             f"{about}: the service failed ({code}: {said}); try again later",
             transient=True,
-            maybe_done=exc.operation_name == operation,
+            maybe_done=True,
             **facts,
         )
     if code in _NOT_FOUND:
@@ -315,7 +333,7 @@ def _refusal(operation: str, queue: str | None, exc: Any) -> QueueError:
             **facts,
         )
     if code in _DENIED or status in (401, 403):
-        return AccessDenied(f"{about}: {_remedy(operation, code, exc)} ({code}: {said})", **facts)
+        return AccessDenied(f"{about}: {_remedy(operation, code)} ({code}: {said})", **facts)
     if code == "QueueDeletedRecently":
         return QueueError(
             f"{about}: a queue of this name was deleted a moment ago, and SQS refuses the name "
@@ -364,13 +382,88 @@ def too_large(code: str | None, text: str) -> int | None:
     return int(found[1] or 0) if found else 0
 
 
+def _not_signed(operation: str, queue: str | None, cause: Any) -> QueueError:
+    """The error where there was nothing to sign with, for the reason *cause*."""
+    facts: dict[str, Any] = {"operation": operation, "queue": queue, "code": type(cause).__name__}
+    about = f"{operation}{f' on {queue}' if queue else ''}"
+    what = _short(cause)
+    advice = "set them in the environment, a profile or a role, or pass them to connect()"
+    if isinstance(cause, boto.ClientError):
+        error = cause.response.get("Error") or {}
+        facts["code"] = code = short(str(error.get("Code") or "Unknown"))
+        about = f"{about}: {cause.operation_name} failed, which was to bring the credentials"
+        what = f"{code}: {short(str(error.get('Message') or 'no further explanation'))}"
+        advice = "check the role, and the token or the credentials that may assume it"
+        if code in _EXPIRED:
+            advice = "the token or the credentials for it have expired: renew them"
+    elif (file := _file_of(cause)) is not None:
+        what = f"{file} cannot be read: {_short(cause.strerror)}"
+        advice = "check that the file is there, and that this process may read it"
+    if _passes(cause):
+        kind = Throttled if facts["code"] in _THROTTLES else QueueError
+        return kind(
+            f"{about}: the AWS credentials cannot be fetched just now ({what}); nothing was sent",
+            transient=True,
+            **facts,
+        )
+    return AccessDenied(
+        f"{about}: there are no usable AWS credentials ({what}): {advice}; nothing was sent",
+        **facts,
+    )
+
+
+def _file_of(cause: Exception) -> str | None:
+    """The file that could not be read or run, where that is what went wrong."""
+    file = cause.filename if isinstance(cause, OSError) else None
+    return short(str(file)) if isinstance(file, str | bytes) else None
+
+
+_PROVIDERS_PASSING: Final = frozenset({"IDPCommunicationError"})
+
+# As botocore calls them, and as profiles do. The others are files and programs: what is wrong
+# with one of those stays so until somebody mends it.
+_METADATA_SERVICES: Final = frozenset(
+    {None, "container-role", "iam-role", "EcsContainer", "Ec2InstanceMetadata"}
+)
+
+_PROVIDERS_STATUS: Final = re.compile(r"non 200 response (\d{3})")
+
+
+def _passes(cause: Exception) -> bool:
+    """Whether a provider of credentials that failed by *cause* may well work later."""
+    if isinstance(cause, boto.ClientError):
+        error = cause.response.get("Error") or {}
+        status = (cause.response.get("ResponseMetadata") or {}).get("HTTPStatusCode") or 0
+        code = str(error.get("Code") or "")
+        return (
+            status >= 500
+            or status in _PASSING_STATUS
+            or code in ("", str(status))  # a page of whoever is in between
+            or code in _THROTTLES | _PASSING | _PROVIDERS_PASSING
+        )
+    if isinstance(cause, boto.MetadataRetrievalError | boto.CredentialRetrievalError):
+        told = _PROVIDERS_STATUS.search(str(cause))
+        if told is not None:
+            return int(told[1]) in _PASSING_STATUS or int(told[1]) >= 500
+        return getattr(cause, "kwargs", {}).get("provider") in _METADATA_SERVICES
+    if isinstance(cause, boto.SSLError):
+        return "certificate" not in str(cause).lower()
+    return (
+        isinstance(cause, (NotNow, KeyError, ResponseParserError, *_TRANSPORT))
+        and _file_of(cause) is None
+    )
+
+
+_PASSING_STATUS: Final = frozenset({408, 429})
+
+
 def own_code(code: str) -> str:
     """SQS's code without the prefix of the query protocol, and always the same one."""
     code = code.removeprefix("AWS.SimpleQueueService.")
     return _OTHER_NAMES.get(code, code)
 
 
-def _remedy(operation: str, code: str, exc: Any) -> str:
+def _remedy(operation: str, code: str) -> str:
     if code in _EXPIRED:
         return "the credentials have expired: renew them"
     if code.startswith(("KMS.", "Kms")):
@@ -378,8 +471,6 @@ def _remedy(operation: str, code: str, exc: Any) -> str:
             "no access to the queue's KMS key: grant kms:Decrypt to receive, and "
             "kms:GenerateDataKey too to send"
         )
-    if exc.operation_name != operation:
-        return "check the role and the credentials that may assume it"
     if code in ("AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "NotAuthorized"):
         permission = _PERMISSIONS.get(operation, f"sqs:{operation}")
         return f"the permission {permission} is missing: grant it in the IAM or queue policy"

@@ -42,6 +42,7 @@ from .checksums import md5_of_attributes, md5_of_body
 from .client import DAMAGED, INDICES, BotoSQS
 from .clock import epoch_of
 from .failures import error_of, is_skew, refusal_of, unreadable
+from .resolver import Resolver, Threads
 from .signing import Credentials, Signer
 
 if TYPE_CHECKING:
@@ -259,11 +260,15 @@ def _text(value: str | bytes) -> str:
 
 @asynccontextmanager
 async def open_lean(
-    client: SQSClient, way: Way, verify: str | bool | None = None
+    client: SQSClient,
+    way: Way,
+    verify: str | bool | None = None,
+    threads: Threads | None = None,
 ) -> AsyncIterator[LeanSQS]:
     """The port over connections of its own, made as those of *client* would be.
 
-    *verify* is the certificate bundle that the session is configured with, if any. Long polls
+    *verify* is the certificate bundle that the session is configured with, if any; *threads* do
+    what blocks, so that nothing waits for those of the loop's default pool. Long polls
     have connections for themselves, as many as there are polls: so none waits for another's
     end, and no send for that of a poll.
     """
@@ -274,12 +279,17 @@ async def open_lean(
     if way.url.startswith("https:"):
         # It reads files.
         try:
-            secure = await asyncio.to_thread(_ssl_context, verify, config.client_cert)
+            run = asyncio.to_thread if threads is None else threads.run
+            secure = await run(_ssl_context, verify, config.client_cert)
         except (OSError, ValueError) as exc:
             raise Unfit(f"no TLS settings can be made: {exc}") from exc
 
+    args = dict(config.connector_args)
+    if threads is not None and "resolver" not in args and Resolver.is_needed():
+        args["resolver"] = Resolver(threads)  # which older versions of AioConfig refuse
+
     def session(limit: int) -> aiohttp.ClientSession:
-        connector = aiohttp.TCPConnector(limit=limit, ssl=secure, **config.connector_args)
+        connector = aiohttp.TCPConnector(limit=limit, ssl=secure, **args)
         return aiohttp.ClientSession(
             connector=connector,
             timeout=aiohttp.ClientTimeout(

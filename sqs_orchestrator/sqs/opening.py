@@ -15,8 +15,10 @@ from .._version import __version__
 from ..logs import get_logger
 from ..texts import without_user_info
 from .client import BotoSQS
-from .config import check_no_user_info, make_config
+from .config import check_no_user_info, make_config, warm_up
+from .credentials import MISCONFIGURED, Keeper, check_session_keys, from_chain
 from .lean import Unfit, open_lean, way_of
+from .resolver import Resolver, Threads
 
 if TYPE_CHECKING:
     from aiobotocore.config import AioConfig
@@ -45,9 +47,21 @@ async def open_sqs(
     if lean is None:
         lean = os.environ.get(LEAN_VARIABLE, "").strip().lower() not in ("0", "false", "no", "off")
     async with AsyncExitStack() as stack:
+        threads = Threads()
+        stack.callback(threads.close)
+        resolver = Resolver(threads) if Resolver.is_needed() else None
+        keeper: Keeper | None = None
         try:
-            own = AioSession(profile=profile_name) if session is None else session
-            merged = make_config(config, _user_agent_of(own))
+            if session is None:
+                own = AioSession(profile=profile_name)
+                keeper = Keeper(from_chain(profile_name, _region_of(settings, config)))
+                stack.callback(keeper.close)
+                own.register_component("credential_provider", keeper)
+            else:
+                own = session
+                if settings.get("aws_access_key_id") is None:
+                    await check_session_keys(session)
+            merged = make_config(config, _user_agent_of(own), resolver)
             client = await stack.enter_async_context(
                 own.create_client("sqs", config=merged, **settings)
             )
@@ -60,7 +74,7 @@ async def open_sqs(
                     raise Unfit("the session is the caller's own")
                 way = await way_of(client)
                 port: BotoSQS = await stack.enter_async_context(
-                    open_lean(client, way, own.get_config_variable("ca_bundle"))
+                    open_lean(client, way, own.get_config_variable("ca_bundle"), threads)
                 )
             except Unfit as unfit:
                 logger.debug("calls take the stock client's path: %s", unfit)
@@ -68,6 +82,7 @@ async def open_sqs(
                 polling_client = await stack.enter_async_context(
                     own.create_client("sqs", config=merged, **settings)
                 )
+                await warm_up(client, polling_client)
                 port = BotoSQS(client, polling_client)
         except boto.NoRegionError as error:
             raise ValueError(
@@ -75,10 +90,8 @@ async def open_sqs(
                 " AWS_DEFAULT_REGION, or name a region in the AWS profile"
             ) from error
         except (
+            *MISCONFIGURED,
             boto.InvalidRegionError,
-            boto.PartialCredentialsError,
-            boto.ProfileNotFound,
-            boto.ConfigParseError,
             boto.UnknownSignatureVersionError,
         ) as error:
             raise ValueError(f"no SQS client can be made of these settings: {error}") from error
@@ -87,7 +100,15 @@ async def open_sqs(
             if shown == str(error):
                 raise
             raise ValueError(shown) from None  # botocore shows the URL that it refuses
+        if keeper is not None:
+            keeper.clock = port.clock
         yield port
+
+
+def _region_of(settings: dict[str, Any], config: AioConfig | None) -> str | None:
+    """The region that the clients are told, where they are: roles are assumed there too."""
+    region: str | None = settings.get("region_name") or getattr(config, "region_name", None)
+    return region
 
 
 def _user_agent_of(session: AioSession) -> str | None:

@@ -167,6 +167,7 @@ async def calls(server: MemoryServer) -> AsyncIterator[dict[str, Callable[..., A
 TEXT = "text, number as text, subclass of str"
 NAMES = TEXT
 SOME_TEXT = f"{TEXT}, blank, address, endpoint"
+SECRET = f"{TEXT}, address, endpoint, long"
 ANY_TEXT = f"{SOME_TEXT}, surrogate, NUL, long, empty"
 SECONDS = "5, 60, 5.0, 0.5"
 BODIES = (
@@ -180,9 +181,9 @@ IDS = f"None, {TEXT}, address, endpoint"
 CASES = [
     Case("connect", "region_name", f"None, {SOME_TEXT}, surrogate, NUL, long"),
     Case("connect", "endpoint_url", "None, endpoint"),
-    Case("connect", "aws_access_key_id", f"None, {SOME_TEXT}, surrogate, NUL, long"),
-    Case("connect", "aws_secret_access_key", f"None, {SOME_TEXT}, surrogate, NUL, long"),
-    Case("connect", "aws_session_token", f"None, {ANY_TEXT}"),
+    Case("connect", "aws_access_key_id", f"None, {SECRET}"),
+    Case("connect", "aws_secret_access_key", f"None, {SECRET}"),
+    Case("connect", "aws_session_token", f"None, {SECRET}, empty"),
     Case("connect", "profile_name", f"None, {SOME_TEXT}, surrogate, NUL, long"),
     Case("connect", "config", "None"),
     Case("connect", "session", "None"),

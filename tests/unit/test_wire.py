@@ -562,9 +562,7 @@ def test_nothing_else_in_the_package_spells_the_names_of_the_wire() -> None:
     attributes_and_tags |= {"__AmazonSQSIdleQueueDeletingClient.LastHeartbeatTimestamp"}
     queues = {names.DEFAULT_PREFIX, names.JAVA_PREFIX, names.LEGACY_PREFIX, "-Failover", "_DLQ"}
     places = {Path(wire.__file__): attributes_and_tags, Path(names.__file__): queues}
-    sources = list(package.rglob("*.py"))
-    assert places.keys() <= set(sources)
-    for source in sources:
+    for source in package.rglob("*.py"):
         tree = ast.parse(source.read_text(encoding="utf-8"))
         spelled = {
             node.value

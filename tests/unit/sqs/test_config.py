@@ -8,7 +8,14 @@ import socket
 from aiobotocore.config import AioConfig
 from botocore.config import Config
 
-from sqs_orchestrator.sqs.config import KEEPALIVE_TIMEOUT, make_config, read_timeout_of
+from sqs_orchestrator.sqs.config import (
+    KEEPALIVE_TIMEOUT,
+    PROBE_AFTER,
+    PROBE_INTERVAL,
+    PROBES,
+    make_config,
+    read_timeout_of,
+)
 
 
 def test_own_config_leaves_retries_and_validation_to_the_library() -> None:
@@ -71,6 +78,13 @@ def test_sockets_notice_a_peer_that_is_gone() -> None:
     made = factory((socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ("", 0)))
     with made:
         assert made.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        # The kernel's own default is two hours.
+        wanted = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
+        for name, value in wanted.items():
+            if hasattr(socket, name):
+                assert made.getsockopt(socket.IPPROTO_TCP, getattr(socket, name)) == value
+    assert PROBE_AFTER + PROBES * PROBE_INTERVAL == 30
+    assert PROBE_AFTER < 20  # a long poll
 
 
 def test_read_timeout_is_read() -> None:

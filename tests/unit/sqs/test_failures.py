@@ -16,6 +16,8 @@ import pytest
 
 from sqs_orchestrator.errors import AccessDenied, QueueError, QueueNotFound, SendError, Throttled
 from sqs_orchestrator.sqs.failures import (
+    NotNow,
+    NotSigned,
     date_of,
     error_of,
     error_of_entry,
@@ -234,7 +236,7 @@ def test_date_of_a_refusal_is_its_header() -> None:
     [
         boto.NoCredentialsError(),
         boto.PartialCredentialsError(provider="env", cred_var="AWS_SECRET_ACCESS_KEY"),
-        boto.CredentialRetrievalError(provider="iam-role", error_msg="no answer"),
+        boto.CredentialRetrievalError(provider="custom-process", error_msg="no key"),
         boto.NoAuthTokenError(),
         boto.TokenRetrievalError(provider="sso", error_msg="expired"),
         boto.UnauthorizedSSOTokenError(),
@@ -259,6 +261,68 @@ def test_refused_role_does_not_blame_a_permission_of_sqs() -> None:
 def test_failing_sts_means_that_nothing_was_done() -> None:
     error = ours(refusal("ServiceUnavailable", 503, operation="AssumeRole"))
     assert (error.transient, error.maybe_done) == (True, False)
+
+
+@pytest.mark.parametrize(
+    "cause",
+    [
+        refusal("IDPCommunicationError", 400, operation="AssumeRoleWithWebIdentity"),
+        refusal("Throttling", 400, operation="AssumeRole"),
+        refusal("403", 403, "Forbidden", operation="AssumeRole"),  # a page of a proxy
+        boto.ConnectTimeoutError(endpoint_url="https://sts"),
+        boto.ReadTimeoutError(endpoint_url="https://sts"),
+        boto.EndpointConnectionError(endpoint_url="https://sts"),
+        boto.CredentialRetrievalError(
+            provider="container-role", error_msg="Received non 200 response 500 from container"
+        ),
+        boto.MetadataRetrievalError(error_msg="cannot be parsed"),
+        ConnectionResetError(104, "reset"),
+        TimeoutError(),
+        botocore.parsers.ResponseParserError("no XML"),
+        KeyError("AssumeRoleResult"),
+        NotNow("503"),
+    ],
+    ids=lambda cause: f"{type(cause).__name__} {cause}"[:60],
+)
+def test_provider_that_fails_for_a_while_is_tried_again(cause: Exception) -> None:
+    error = ours(NotSigned(cause))
+    assert isinstance(error, QueueError)
+    assert not isinstance(error, AccessDenied)
+    assert (error.transient, error.maybe_done) == (True, False)
+    assert "nothing was sent" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("cause", "says"),
+    [
+        (refusal("AccessDenied", 403, operation="AssumeRole"), "check the role"),
+        (refusal("ExpiredTokenException", 400, operation="AssumeRole"), "expired: renew"),
+        (refusal("ValidationError", 400, operation="AssumeRole"), "AssumeRole failed"),
+        (refusal("ResourceNotFound", 404, operation="GetRoleCredentials"), "GetRoleCr"),
+        (FileNotFoundError(2, "No such file", "/var/run/token"), "/var/run/token cannot be read"),
+        (PermissionError(13, "Permission denied", "/token"), "may read it"),
+        (boto.SSLError(endpoint_url="https://sts", error="certificate expired"), "certificate"),
+        (
+            boto.CredentialRetrievalError(
+                provider="container-role", error_msg="Received non 200 response 404"
+            ),
+            "404",
+        ),
+        (ValueError("Unsupported host 'example.org'"), "Unsupported host"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_provider_that_fails_for_good_is_access_denied(cause: Exception, says: str) -> None:
+    error = ours(NotSigned(cause))
+    assert type(error) is AccessDenied
+    assert (error.transient, error.maybe_done) == (False, False)
+    assert says in str(error)
+
+
+def test_file_that_a_session_of_the_callers_cannot_read_is_named() -> None:
+    error = ours(FileNotFoundError(2, "No such file", "/var/run/token"))
+    assert type(error) is AccessDenied
+    assert "/var/run/token" in str(error)
 
 
 # ------------------------------------------------------------------------- transport
