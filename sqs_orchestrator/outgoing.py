@@ -87,6 +87,10 @@ class Deletion(Entry):
         super().__init__(0, now + DELETE_PATIENCE)
         self.receipt_handle = receipt_handle
 
+    def leave(self) -> str:
+        """The receipt handle to delete it by, now."""
+        return self.receipt_handle
+
     def failed(self, error: QueueError | SendError) -> None:
         # Nothing is lost: the message comes back, and at-least-once delivery covers that.
         logger.debug("a message was not deleted and will be delivered again: %s", error)
@@ -100,7 +104,7 @@ def delete_lanes(host: Host, port: SQS, *, linger: float) -> Lanes[Deletion]:
     async def delete(url: str, batch: Sequence[Deletion]) -> Sequence[Failure | None]:
         nonlocal warned
         try:
-            return await port.delete(url, [entry.receipt_handle for entry in batch])
+            return await port.delete(url, [entry.leave() for entry in batch])
         except AccessDenied as error:
             if not warned:
                 warned = True

@@ -48,8 +48,10 @@ class Poller:
         handler: The default handler; the same as `poller.handler` as a decorator.
         concurrency: Handlers that run at once. On FIFO queues one per message group.
         visibility_timeout: Seconds that a message stays hidden after a worker died with
-            it. It is extended for as long as it is held, so it need not cover the handler.
-            SQS knows whole seconds only, in *wait_time* too.
+            it. It is extended for as long as it is held, half-way through, so it need not
+            cover the handler; but what blocks the event loop for longer than half of it may
+            let messages out. The default leaves a request with the default timeout time for
+            a second try. SQS knows whole seconds only, in *wait_time* too.
         max_extension: Seconds for which a message is held at most; then its handler is
             cancelled, as if it had failed. At most 12 h together with *visibility_timeout*
             (ChangeMessageVisibility in the SQS API Reference).
@@ -82,7 +84,7 @@ class Poller:
         handler: Callable[..., Any] | None = None,
         *,
         concurrency: int = 10,
-        visibility_timeout: float = 30.0,
+        visibility_timeout: float = 10.0,
         max_extension: float = 3600.0,
         wait_time: float = 20.0,
         drain_timeout: float = 25.0,

@@ -11,12 +11,15 @@ order of time as well: holding and letting go cost the same however many are hel
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Generic, TypeVar
+
+from .limits import BATCH_ENTRIES
 
 T = TypeVar("T")
 
-COMPANY = 0.1
-"""Extensions due within this part of the timeout are made together."""
+COMPANY = 0.3
+"""Extensions due within this part of the timeout fill the batches of those that are due now."""
 
 
 class Keeper(Generic[T]):
@@ -41,6 +44,16 @@ class Keeper(Generic[T]):
         self._due[item] = now + self.timeout / 2
         self._since[item] = now
 
+    def __contains__(self, item: T) -> bool:
+        """Whether *item* is kept."""
+        return item in self._since
+
+    def renew(self, item: T, now: float) -> None:
+        """*item*, if it is kept, was received once more, and is hidden from now on."""
+        if item in self._due:
+            self._due[item] = now + self.timeout / 2
+            self._due.move_to_end(item)
+
     def let_go(self, item: T) -> None:
         """Keep it no longer; it comes back when its visibility runs out."""
         self._due.pop(item, None)
@@ -57,12 +70,10 @@ class Keeper(Generic[T]):
         until = now + self.timeout * COMPANY
         due: list[T] = []
         for item, at in self._due.items():
-            if at > until:
+            # Nothing is due before there is one that cannot wait: then company fills its batch.
+            if at > now and (at > until or len(due) % BATCH_ENTRIES == 0):
                 break
             due.append(item)
-        # Nothing is due before there is one that cannot wait: then its company goes along.
-        if not due or self._due[due[0]] > now:
-            return []
         for item in due:
             self._due[item] = now + self.timeout / 2
             self._due.move_to_end(item)
@@ -78,6 +89,10 @@ class Keeper(Generic[T]):
         for item in over:
             self.let_go(item)
         return over
+
+    def exposed(self, hidden_until: Callable[[T], float], now: float) -> int:
+        """How many of the items kept were hidden until before *now*, by what SQS confirmed."""
+        return sum(hidden_until(item) <= now for item in self._due)
 
     def next_at(self) -> float | None:
         """When there is something to extend, or overdue, if nothing else happens."""

@@ -2,8 +2,9 @@
 
 The way of one message: a receive brings it (`_take`), it waits for a place, it is judged
 (`_judge`) and its handler started, and what that decides (`outcomes`) is carried out: a
-reply, a delete, a release. From receive to outcome it is *held*: its visibility is extended.
-A reply is confirmed by SQS before its request is deleted, so a crash at any point repeats
+reply, a delete, a release. From receive to the end of its delete it is *held*: its visibility
+is extended, and where SQS hands it out once more all the same, it is not begun again. A reply is
+confirmed by SQS before its request is deleted, so a crash at any point repeats
 work and loses none.
 
 Nothing waits for a batch to end: whenever a place becomes free, the next message takes it,
@@ -63,6 +64,10 @@ than twelve hours, which began before the receive ended."""
 LONGEST_UNJUDGED: Final = 3600.0
 """The most seconds after which a message comes back that nobody could judge."""
 
+REMEMBERED: Final = 60.0
+"""Seconds, from when it may come back, for which a message is remembered that was dealt with and
+whose delete is not certain. It is deleted then, not done again."""
+
 MOST_UNFINISHED: Final = 300
 """Replies, dead letters or deletes on their way beyond which no more messages are taken. More
 would only be more to do again after a crash: all the batches of a lane that may be in flight
@@ -104,11 +109,15 @@ class Engine:
             host,
             self._port,
             url,
+            self._counts,
             timeout=settings.visibility_timeout,
             max_extension=settings.max_extension,
             overdue=self._overdue,
         )
-        # What is held, and where it is.
+        # What is held, by message id: what has been dealt with stays until its delete is certain.
+        self._held: dict[str, Held] = {}
+        self._dealt_with: deque[tuple[float, Held]] = deque()
+        # Where it is.
         self._waiting: deque[Held] = deque()
         self._running: dict[asyncio.Task[Any], Held] = {}
         self._groups: Groups[Held] = Groups()
@@ -178,6 +187,11 @@ class Engine:
 
     def _take_all(self, batch: list[Received]) -> None:
         now = self._loop.time()
+        while self._dealt_with and self._dealt_with[0][0] <= now:
+            _, held = self._dealt_with.popleft()
+            # It may have come again meanwhile.
+            if held.hidden_until + REMEMBERED <= now:
+                self._forget(held)
         for received in batch:
             self._take(received, now)
         self._start_waiting()
@@ -187,6 +201,10 @@ class Engine:
         """Hold a message that has just been received, and let it wait for its turn."""
         counts = self._counts
         counts.received += 1
+        known = self._held.get(received.message_id)
+        if known is not None and (known.judged or not known.overdue):
+            self._take_again(known, received, now)
+            return
         try:
             held = read(received, self._port.clock, now)
             if held.message.receive_count > 1:
@@ -195,12 +213,31 @@ class Engine:
             # Its own affair, whatever it is: it must not end the receiver.
             logger.exception("message %s is unreadable and stays", received.message_id)
             return
+        self._visibility.hold(held, now)
         if self._host.stopping:
             self._release(held)
             return
-        self._visibility.hold(held, now)
+        self._held[received.message_id] = held
         if not self._fifo or self._groups.enter(held.group, held):
             self._waiting.append(held)
+
+    def _take_again(self, held: Held, received: Received, now: float) -> None:
+        """SQS has handed out once more what is in work here, or was. Its visibility ran out, or
+        SQS delivers twice, as it may. From now on only the newest receipt handle counts."""
+        self._counts.redelivered += 1
+        self._counts.duplicates += 1
+        held.handle = received.receipt_handle
+        logger.debug("message %s came again, and is not begun again", received.message_id)
+        if held.deleted and held not in self._visibility:
+            self._visibility.hold(held, now)
+            self._erase(held)
+        else:
+            self._visibility.renew(held, now)
+
+    def _forget(self, held: Held) -> None:
+        """If it comes again, it is a new one."""
+        if self._held.get(held.received.message_id) is held:
+            del self._held[held.received.message_id]
 
     # --------------------------------------------------------------------- handling
 
@@ -209,6 +246,7 @@ class Engine:
         concurrency = self._settings.concurrency
         while self._waiting and len(self._running) < concurrency and not self._host.stopping:
             held = self._waiting.popleft()
+            held.judged = True
             try:
                 handler = self._judge(held)
             except Exception:
@@ -347,6 +385,7 @@ class Engine:
             self._delete(held)
         else:
             self._visibility.let_go(held)
+            self._forget(held)
         self._receiving.refill()
 
     async def _bury(self, held: Held, decision: Bury) -> None:
@@ -376,17 +415,33 @@ class Engine:
         self._receiving.refill()
 
     def _delete(self, held: Held) -> None:
-        self._visibility.let_go(held)
         self._settle(held)
         self._counts.deleted += 1
-        handle, now = held.received.receipt_handle, self._loop.time()
-        self._deletes.add(self._url, _Delete(handle, now, self._unclog))
+        held.deleted = True
+        self._erase(held)
+
+    def _erase(self, held: Held) -> None:
+        self._deletes.add(self._url, _Delete(held, self._loop.time(), self._erased))
+
+    def _erased(self, delete: _Delete, *, confirmed: bool) -> None:
+        held, now = delete.held, self._loop.time()
+        if delete.receipt_handle != held.handle:
+            # SQS confirms a delete by an older handle too, and deletes nothing.
+            self._erase(held)
+            return
+        self._visibility.let_go(held)
+        if confirmed and now < held.hidden_until:
+            self._forget(held)
+        else:
+            self._dealt_with.append((max(now, held.hidden_until) + REMEMBERED, held))
+        self._unclog()
 
     def _leave(self, held: Held, delay: float | None = None) -> None:
         """Let it come back, after *delay* or when its visibility runs out."""
         now = self._loop.time()
         returns = self._visibility.hidden_until(held, now)
         self._visibility.let_go(held)
+        self._forget(held)
         if delay is not None:
             returns = now + min(delay, held.since + LATEST_RETURN - now)
         later = self._fail_group(held, returns)
@@ -397,6 +452,7 @@ class Engine:
         """Let it come back at once."""
         self._counts.released += 1
         self._visibility.let_go(held)
+        self._forget(held)
         self._visibility.change(held, 0)
 
     def _overdue(self, held: Held) -> None:
@@ -527,20 +583,25 @@ class Engine:
 
 
 class _Delete(Deletion):
-    """The delete of a message; says when it has got off."""
+    """The delete of a message, by its newest receipt handle; says how it ended."""
 
-    __slots__ = ("_ended",)
+    __slots__ = ("_ended", "held")
 
-    def __init__(self, receipt_handle: str, now: float, ended: Callable[[], None]) -> None:
-        super().__init__(receipt_handle, now)
+    def __init__(self, held: Held, now: float, ended: Callable[..., None]) -> None:
+        super().__init__(held.handle, now)
+        self.held = held
         self._ended = ended
 
+    def leave(self) -> str:
+        self.receipt_handle = self.held.handle
+        return self.receipt_handle
+
     def done(self, result: str | None) -> None:
-        self._ended()
+        self._ended(self, confirmed=True)
 
     def failed(self, error: QueueError | SendError) -> None:
         super().failed(error)
-        self._ended()
+        self._ended(self, confirmed=False)
 
 
 async def _called(handler: Handler, message: Message, codec: Codec) -> Any:

@@ -18,9 +18,13 @@ class Held:
 
     __slots__ = (
         "answer_url",
+        "deleted",
         "fault",
         "given_up",
+        "handle",
         "handler",
+        "hidden_until",
+        "judged",
         "message",
         "overdue",
         "received",
@@ -40,12 +44,18 @@ class Held:
         since: float,
     ) -> None:
         self.received = received
+        self.handle = received.receipt_handle
+        """The newest receipt handle: SQS may hand it out again while it is held."""
         self.request = request
         self.message = message
         self.fault = fault
         """What breaks the wire format, if anything does."""
         self.since = since
         """When it was received, by the loop's time."""
+        self.hidden_until = since
+        """Until when it is hidden from others, by what SQS has confirmed."""
+        self.judged = False
+        """It waits for no place any more."""
         self.handler: Handler | None = None
         self.task: asyncio.Task[Any] | None = None
         self.started = 0.0
@@ -56,6 +66,8 @@ class Held:
         """It was held for `max_extension`."""
         self.given_up = False
         """Its handler was cancelled by the drain."""
+        self.deleted = False
+        """It has been dealt with, and SQS was asked to delete it."""
         self.settled = False
         """Its message group, on a FIFO queue, has gone on without it."""
 

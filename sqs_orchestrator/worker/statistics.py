@@ -12,6 +12,8 @@ class PollerStatistics:
     Attributes:
         received: Messages received.
         redelivered: Of those, how many had been received before, here or elsewhere.
+        duplicates: Of those, how many were in work here already, or dealt with and about to be
+            deleted: they were not begun again.
         handled: Handlers that returned.
         failed: Handlers that raised, `Reject` and `Retry` apart, and those that returned
             what cannot be sent.
@@ -23,6 +25,9 @@ class PollerStatistics:
         replies: Replies that SQS confirmed.
         replies_dropped: Replies that came too late, or that SQS refused for good.
         deleted: Messages for whose delete SQS was asked.
+        extensions: Extensions of visibility that SQS confirmed.
+        extensions_failed: Extensions that failed while their message was in work: it may have
+            been handed out again. What had been deleted or let go meanwhile is not among them.
         receives: ReceiveMessage calls made.
         running: Handlers that run now.
         waiting: Messages that wait for a place now.
@@ -35,6 +40,7 @@ class PollerStatistics:
 
     received: int = 0
     redelivered: int = 0
+    duplicates: int = 0
     handled: int = 0
     failed: int = 0
     rejected: int = 0
@@ -45,6 +51,8 @@ class PollerStatistics:
     replies: int = 0
     replies_dropped: int = 0
     deleted: int = 0
+    extensions: int = 0
+    extensions_failed: int = 0
     receives: int = 0
     running: int = 0
     waiting: int = 0
@@ -60,7 +68,10 @@ class Counts:
     __slots__ = (
         "dead_lettered",
         "deleted",
+        "duplicates",
         "expired",
+        "extensions",
+        "extensions_failed",
         "failed",
         "handled",
         "received",
@@ -77,6 +88,7 @@ class Counts:
         self.received = self.redelivered = self.receives = self.released = 0
         self.handled = self.failed = self.rejected = self.retried = self.expired = 0
         self.replies = self.replies_dropped = self.deleted = self.dead_lettered = 0
+        self.duplicates = self.extensions = self.extensions_failed = 0
 
     def as_dict(self) -> dict[str, int]:
         return {name: getattr(self, name) for name in self.__slots__}

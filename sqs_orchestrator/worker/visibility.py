@@ -2,6 +2,9 @@
 
 Changes for one message never overtake each other: one that waits is replaced by the next,
 and one in flight is followed by it. Else an extension could undo the release after it.
+
+While something is held, a timer looks after it ten times in each visibility timeout. Where it
+runs late, the event loop stood still, and nothing could be extended meanwhile.
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
 
 from ..core.batching import Policy
 from ..core.visibility import Keeper
@@ -18,11 +22,23 @@ from ..logs import get_logger
 from ..sqs.port import SQS, Failure
 from ..tasks import Host
 from .held import Held
+from .statistics import Counts
 
 logger = get_logger(__name__)
 
-LINGER = 0.02
+LINGER: Final = 0.02
 """Seconds that a change waits for company while another batch is in flight."""
+
+TICK: Final = 0.1
+"""The part of the visibility timeout after which the timer comes again, at the latest: so exactly
+is known for how long the event loop stood still."""
+
+STALL: Final = 2 * TICK
+"""The part of the visibility timeout by which the timer is late where the loop stood still for
+long enough to matter."""
+
+AFTERMATH: Final = 1.0
+"""Seconds after such a stall in which what is received may have been handed out before its end."""
 
 
 class Visibility:
@@ -34,16 +50,20 @@ class Visibility:
         host: Host,
         port: SQS,
         url: str,
+        counts: Counts,
         *,
         timeout: float,
         max_extension: float,
         overdue: Callable[[Held], None],
     ) -> None:
+        self._loop = asyncio.get_running_loop()
         self._url = url
+        self._counts = counts
         self._timeout = timeout
         self._overdue = overdue
         self._keeper: Keeper[Held] = Keeper(timeout, max_extension)
         self._timer: asyncio.TimerHandle | None = None
+        self._stall = (-math.inf, -math.inf)
         self._pending: dict[Held, Change] = {}
         self._closed = False
         policy = Policy(linger=LINGER)
@@ -54,11 +74,28 @@ class Visibility:
     def __len__(self) -> int:
         return len(self._keeper)
 
+    def __contains__(self, held: Held) -> bool:
+        """Whether it is kept hidden."""
+        return held in self._keeper
+
     def hold(self, held: Held, now: float) -> None:
         """Keep a message that has just been received hidden."""
         self._keeper.hold(held, now)
+        held.hidden_until = now + self._timeout
         if self._timer is None:
             self._tend()
+        stood_still, went_on = self._stall
+        if now < went_on + AFTERMATH:
+            # SQS may have handed it out when the stall began.
+            held.hidden_until = stood_still + self._timeout
+            self.extend(held)
+
+    def renew(self, held: Held, now: float) -> None:
+        """A message that is held was received once more, and so is hidden from now on."""
+        if held not in self._keeper:
+            return
+        self._keeper.renew(held, now)
+        held.hidden_until = now + self._timeout
 
     def let_go(self, held: Held) -> None:
         """Extend it no more: it comes back when its visibility runs out."""
@@ -68,24 +105,55 @@ class Visibility:
         """Until when it stays hidden, if it is let go now."""
         return self._keeper.hidden_until(held, now)
 
+    def extend(self, held: Held) -> None:
+        """Hide it for the whole timeout from now on."""
+        self._change(held, math.ceil(self._timeout), extends=True)
+
     def change(self, held: Held, seconds: float) -> None:
         """Hide it for *seconds* from now on; 0 lets it come back at once."""
-        seconds = math.ceil(seconds)
+        self._change(held, math.ceil(seconds), extends=False)
+
+    def _change(self, held: Held, seconds: int, *, extends: bool) -> None:
         pending = self._pending.get(held)
         if pending is not None:
-            pending.replace(seconds)
+            pending.replace(seconds, extends)
             return
-        now = asyncio.get_running_loop().time()
         # After that it has come back by itself.
-        change = Change(self, held, seconds, now + max(self._timeout / 2, 5.0))
+        change = Change(self, held, seconds, extends, held.hidden_until)
         self._pending[held] = change
         self._lanes.add(self._url, change)
 
-    def ended(self, held: Held, following: int | None) -> None:
-        """A change is over; *following* is what was asked for since it left."""
+    def ended(self, change: Change, error: QueueError | SendError | None) -> None:
+        """A change is over."""
+        held = change.held
         del self._pending[held]
-        if following is not None:
-            self.change(held, following)
+        if error is not None:
+            self._failed(change, error)
+        elif change.handle == held.handle:
+            held.hidden_until = change.left_at + change.seconds
+            self._counts.extensions += change.extends
+        if change.following is not None:
+            seconds, extends = change.following
+            self._change(held, seconds, extends=extends)
+
+    def _failed(self, change: Change, error: QueueError | SendError) -> None:
+        held = change.held
+        in_work = held in self._keeper and not held.deleted
+        # What SQS refuses for an older handle is made up for by the receive of the newer one.
+        outdated = isinstance(error, SendError) and change.handle != held.handle
+        if not change.extends or not in_work or outdated:
+            # It was deleted or ran out: in either case SQS has already done what is right.
+            logger.debug("the visibility of a message was not changed: %s", error)
+            return
+        self._counts.extensions_failed += 1
+        if not isinstance(error, AccessDenied):  # that is said once
+            logger.warning(
+                "message %s, in work since %.0f s, could not be kept hidden, and may be handled"
+                " elsewhere as well: %s",
+                held.received.message_id,
+                self._loop.time() - held.since,
+                error,
+            )
 
     async def flush(self) -> None:
         """Make all changes now."""
@@ -98,52 +166,92 @@ class Visibility:
             self._timer.cancel()
             self._timer = None
 
-    def _tend(self) -> None:
-        """Extend what is due, say what was held for too long, and come back in time."""
+    def _tend(self, due: float = math.inf) -> None:
+        """Extend what is due, say what was held for too long, and come back in time. The timer
+        was to come at *due*."""
         if self._closed:
             return
-        loop = asyncio.get_running_loop()
-        now = loop.time()
+        now = self._loop.time()
+        if now - due >= self._timeout * STALL:
+            self._stood_still(due, now)
         for held in self._keeper.overdue(now):
             self._overdue(held)
         for held in self._keeper.to_extend(now):
-            self.change(held, self._timeout)
+            self.extend(held)
         at = self._keeper.next_at()
-        self._timer = None if at is None else loop.call_at(at, self._tend)
+        if at is None:
+            self._timer = None
+        else:
+            at = min(at, now + self._timeout * TICK)
+            self._timer = self._loop.call_at(at, self._tend, at)
+
+    def _stood_still(self, since: float, now: float) -> None:
+        self._stall = (since - self._timeout * TICK, now)
+        exposed = self._keeper.exposed(lambda held: held.hidden_until, now)
+        if exposed and now - since >= self._timeout * (0.5 - TICK):
+            logger.warning(
+                "the event loop stood still for %.1f s, so %d messages of %s could not be kept"
+                " hidden (visibility_timeout is %d s), and may be handled elsewhere as well. Let"
+                " what computes or waits without 'await' run in a thread or a process of its own",
+                now - since,
+                exposed,
+                self._url,
+                self._timeout,
+            )
 
 
 class Change(Entry):
     """A change of one message's visibility."""
 
-    __slots__ = ("_following", "_held", "_left", "_visibility", "seconds")
+    __slots__ = (
+        "_left",
+        "_visibility",
+        "extends",
+        "following",
+        "handle",
+        "held",
+        "left_at",
+        "seconds",
+    )
 
-    def __init__(self, visibility: Visibility, held: Held, seconds: int, expires: float) -> None:
+    def __init__(
+        self, visibility: Visibility, held: Held, seconds: int, extends: bool, expires: float
+    ) -> None:
         super().__init__(0, expires)
-        self.seconds = seconds
         self._visibility = visibility
-        self._held = held
         self._left = False
-        self._following: int | None = None
+        self.held = held
+        self.seconds = seconds
+        self.extends = extends
+        """Whether it only keeps hidden what is in work."""
+        self.following: tuple[int, bool] | None = None
+        """What was asked for since it left: seconds, and whether that extends."""
+        self.handle = held.handle
+        """The receipt handle that it was made with."""
+        self.left_at = 0.0
 
-    def replace(self, seconds: int) -> None:
+    def replace(self, seconds: int, extends: bool) -> None:
         """Make this change instead, or after the one that has left already."""
         if self._left:
-            self._following = seconds
+            self.following = seconds, extends
         else:
-            self.seconds = seconds
+            self.seconds, self.extends = seconds, extends
 
-    def leave(self) -> tuple[str, int]:
+    def leave(self, now: float) -> tuple[str, int]:
         """What to ask of SQS now."""
+        if self.following is not None:
+            # It left before, and failed.
+            (self.seconds, self.extends), self.following = self.following, None
         self._left = True
-        return self._held.received.receipt_handle, self.seconds
+        self.left_at = now
+        self.handle = self.held.handle
+        return self.handle, self.seconds
 
     def done(self, result: str | None) -> None:
-        self._visibility.ended(self._held, self._following)
+        self._visibility.ended(self, None)
 
     def failed(self, error: QueueError | SendError) -> None:
-        # It was deleted or ran out: in either case SQS has already done what is right.
-        logger.debug("the visibility of a message was not changed: %s", error)
-        self.done(None)
+        self._visibility.ended(self, error)
 
 
 def _changing(
@@ -153,8 +261,9 @@ def _changing(
 
     async def change(url: str, batch: Sequence[Change]) -> Sequence[Failure | None]:
         nonlocal warned
+        now = asyncio.get_running_loop().time()
         try:
-            return await port.change_visibility(url, [entry.leave() for entry in batch])
+            return await port.change_visibility(url, [entry.leave(now) for entry in batch])
         except AccessDenied as error:
             if not warned:
                 warned = True

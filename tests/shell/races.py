@@ -454,6 +454,8 @@ class Played:
             return
         if engine._running or engine._waiting or engine._groups.waiting:
             self.wrong.append(f"the queue is empty, and there is still {engine!r}")
+        if engine._held:
+            self.wrong.append(f"the queue is empty, and {list(engine._held.values())} are held")
         if kept := len(engine._visibility):
             self.wrong.append(f"the queue is empty, and {kept} messages are kept hidden")
 
@@ -567,6 +569,8 @@ async def _work(played: Played, far: so.Connection, asking: asyncio.Task[None]) 
     await asking
     await _until_empty(played)
     if not plan.faults:
+        # The last delete is done, and the worker has yet to hear of it.
+        await asyncio.sleep(1)
         played.check_holds_nothing(poller)
     poller.stop()
     await task

@@ -201,6 +201,28 @@ async def test_worker_killed_before_its_handler_began_leaves_the_request_to_anot
         assert other.started == [1]
 
 
+async def test_killed_worker_costs_no_request_of_those_that_take_the_defaults(
+    server: MemoryServer,
+) -> None:
+    count = 60
+    async with requester(server) as publisher, process(server) as doomed, process(server) as other:
+        await publisher.ready()
+
+        async def handle(message: Message) -> int:
+            await asyncio.sleep(1)
+            return int(message.json())
+
+        async with Poller(doomed.sqs, "orders", handle, concurrency=20, wait_time=1) as poller:
+            asking = [
+                asyncio.create_task(publisher.request("orders", number)) for number in range(count)
+            ]
+            await until(lambda: poller.statistics().running == 20)
+            doomed.die()
+            async with Poller(other.sqs, "orders", handle):
+                replies = await asyncio.gather(*asking)
+        assert [reply.json() for reply in replies] == list(range(count))
+
+
 async def test_worker_killed_before_the_reply_left_has_its_work_done_again(
     server: MemoryServer,
 ) -> None:
@@ -286,14 +308,35 @@ async def test_messages_whose_receive_got_lost_come_back_when_their_visibility_r
         assert working.started == [1]
 
 
-async def test_request_delivered_twice_is_handled_twice_and_answered_once(
-    server: MemoryServer,
-) -> None:
+async def test_request_delivered_twice_at_once_is_handled_once(server: MemoryServer) -> None:
     server.duplicate("orders")
     async with requester(server) as publisher, worker(server) as working:
         assert (await publisher.request("orders", 1)).json() == 1
-        await until(lambda: working.poller.statistics().replies == 2)
-        assert working.started == [1, 1]
+        await until(lambda: not server.messages("orders"))
+        assert working.started == [1]
+        assert working.poller.statistics().duplicates == 1
+        assert working.poller.statistics().received == 2
+
+
+async def test_request_delivered_to_two_is_handled_twice_and_answered_once(
+    server: MemoryServer,
+) -> None:
+    server.duplicate("orders")
+    async with (
+        requester(server) as publisher,
+        worker(server) as working,
+        worker(server) as other,
+    ):
+        gate = working.client.hold("ReceiveMessage", answer=True)
+        also = other.client.hold("ReceiveMessage", answer=True)
+        request = asyncio.create_task(publisher.request("orders", 1))
+        await gate.arrived()
+        await also.arrived()
+        gate.release()
+        also.release()
+        assert (await request).json() == 1
+        await until(lambda: other.poller.statistics().replies == 1)
+        assert working.started == other.started == [1]
         # Whoever asks next receives the second reply too.
         assert (await publisher.request("orders", 2)).json() == 2
         await until(lambda: replies_to(publisher).statistics().unmatched == 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -36,6 +37,30 @@ def test_messages_due_soon_keep_each_other_company() -> None:
     assert keeper.to_extend(14.9) == []
     assert keeper.to_extend(15) == ["a", "b"]
     assert keeper.next_at() == 15 + 30 * COMPANY + 0.1
+
+
+@pytest.mark.parametrize(("due", "company", "extended"), [(1, 30, 10), (10, 30, 10), (11, 30, 20)])
+def test_company_fills_batches_and_begins_none(due: int, company: int, extended: int) -> None:
+    keeper: Keeper[int] = Keeper(30, 3600)
+    for number in range(due + company):
+        keeper.hold(number, 0 if number < due else 1)
+    assert keeper.to_extend(15) == list(range(extended))
+
+
+def test_message_received_once_more_is_extended_half_way_after_that() -> None:
+    keeper: Keeper[str] = Keeper(30, 100)
+    keeper.hold("a", 0)
+    keeper.hold("b", 5)
+    keeper.renew("a", 10)
+    keeper.renew("unknown", 10)
+    assert keeper.hidden_until("a", 11) == 40
+    assert keeper.next_at() == 20
+    assert keeper.to_extend(20) == ["b", "a"]
+    # That begins no new time for the handler.
+    assert keeper.overdue(100) == ["a"]
+    keeper.renew("a", 101)
+    assert "a" not in keeper
+    assert len(keeper) == 1
 
 
 def test_message_held_for_too_long_is_given_once_and_extended_no_more() -> None:
