@@ -46,15 +46,24 @@ async def test_one_fetch_serves_all_who_wait_and_its_failure_fails_none(
     assert set(sqs.keys("SendMessageBatch")) == {"KEY1"}
 
 
+async def test_all_who_wait_hear_of_one_failed_fetch(sqs: HttpSQS, sts: Provider) -> None:
+    sts.fail(for_good=False)
+    async with asyncio.timeout(LIMIT), connect(sqs) as connection:
+        calls = [connection.port.list_queues("") for _ in range(50)]
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    assert sts.calls == 1
+    assert all(isinstance(each, so.QueueError) and each.transient for each in outcomes)
+
+
 async def test_no_call_waits_for_new_credentials_while_the_old_ones_are_valid(
     sqs: HttpSQS, sts: Provider
 ) -> None:
-    async with connect(sqs) as connection:
+    async with asyncio.timeout(LIMIT), connect(sqs) as connection:
         await connection.port.list_queues("")
         sqs.ahead = LEFT - 300
         sts.open.clear()
         for _ in range(5):
-            await asyncio.wait_for(connection.port.list_queues(""), LIMIT)
+            await connection.port.list_queues("")
         assert set(sqs.keys()) == {"KEY1"}
         sts.open.set()
         while sqs.keys()[-1] == "KEY1":

@@ -116,7 +116,7 @@ async def test_old_credentials_are_used_while_they_are_valid_and_new_ones_fail(
     sqs: HttpSQS, provider: Provider, for_good: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "sqs_orchestrator")
-    async with connect(sqs) as connection:
+    async with asyncio.timeout(20), connect(sqs) as connection:
         await connection.port.list_queues("")
         sqs.ahead = LEFT - 300
         provider.fail(for_good=for_good)

@@ -13,6 +13,7 @@ import aiohttp
 import botocore.exceptions as boto
 import botocore.parsers
 import pytest
+from botocore.retries import standard
 
 from sqs_orchestrator.errors import AccessDenied, QueueError, QueueNotFound, SendError, Throttled
 from sqs_orchestrator.sqs.failures import (
@@ -226,6 +227,21 @@ def test_bad_signature_blames_no_clock() -> None:
 def test_date_of_a_refusal_is_its_header() -> None:
     assert date_of(refusal("AccessDenied", date="today")) == "today"
     assert date_of(boto.ClientError({}, "SendMessageBatch")) is None
+
+
+def test_codes_that_botocore_tries_again_are_passing() -> None:
+    of_other_services = {
+        "EC2ThrottledException",
+        "PriorRequestNotComplete",
+        "ProvisionedThroughputExceededException",
+        "TransactionInProgressException",
+    }
+    throttled = standard.ThrottledRetryableChecker._THROTTLED_ERROR_CODES
+    failed = standard.TransientRetryableChecker._TRANSIENT_ERROR_CODES
+    for code in {*throttled, *failed} - of_other_services:
+        error = ours(refusal(code, 400))
+        assert error.transient, code
+        assert isinstance(error, Throttled) == (code in throttled), code
 
 
 # ----------------------------------------------------------------------- credentials
