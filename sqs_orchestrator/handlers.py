@@ -10,6 +10,7 @@ import enum
 import functools
 import inspect
 import math
+import sys
 import typing
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final, Literal
@@ -18,6 +19,9 @@ from .codecs import Codec, CodecError
 from .core.checks import NOT_FOR_SQS, check_seconds, check_type, quoted, shown, text_of
 from .core.wire import ERROR_CODE_CHARACTERS
 from .message import Message
+
+if sys.version_info >= (3, 14):
+    from annotationlib import Format
 
 __all__ = ["NO_REPLY", "Handler", "Handlers", "Reject", "Retry"]
 
@@ -209,11 +213,9 @@ _BY_POSITION = (_P.POSITIONAL_ONLY, _P.POSITIONAL_OR_KEYWORD, _P.VAR_POSITIONAL)
 def _arguments(function: Callable[..., Any], name: str) -> tuple[Any | None, str | None]:
     """The type of the decoded body, if it wants that, and the name of the parameter for the
     message beside it, if there is one."""
-    try:
-        parameters = list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError):
-        # It does not say, as an AsyncMock in early Python 3.11: then it gets the message.
-        return None, None
+    parameters = _parameters(function, name)
+    if parameters is None:
+        return None, None  # then it gets the message
     if not parameters or parameters[0].kind not in _BY_POSITION:
         raise ValueError(f"the handler {name} must take the message as its first parameter")
     first, *further = parameters
@@ -237,6 +239,37 @@ def _arguments(function: Callable[..., Any], name: str) -> tuple[Any | None, str
                 "for: a handler takes one Message, or the decoded body and 'message: Message'"
             )
     return body_type, message_keyword
+
+
+def _parameters(function: Callable[..., Any], name: str) -> list[inspect.Parameter] | None:
+    """The parameters of *function*, `None` where it does not say. An annotation is text where it
+    was written as text, or names what does not exist."""
+    if sys.version_info >= (3, 14):
+        # From there on they are evaluated when somebody asks, all together.
+        try:
+            as_text = inspect.signature(function, annotation_format=Format.STRING).parameters
+            found = inspect.signature(function, annotation_format=Format.FORWARDREF).parameters
+        except Exception as error:
+            raise ValueError(
+                f"the annotations of the handler {name} cannot be evaluated: {text_of(error)}"
+            ) from error
+        return [
+            as_text[each] if _names_nothing(parameter.annotation) else parameter
+            for each, parameter in found.items()
+        ]
+    try:
+        return list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):  # as an AsyncMock in early Python 3.11
+        return None
+
+
+def _names_nothing(annotation: Any) -> bool:
+    """Whether a name in *annotation* did not exist when that was evaluated."""
+    if isinstance(annotation, typing.ForwardRef):
+        # One without an owner was written as text, as in `list["Order"]`.
+        return getattr(annotation, "__owner__", None) is not None
+    parts = annotation if isinstance(annotation, list) else typing.get_args(annotation)
+    return any(map(_names_nothing, parts))
 
 
 def _annotation(
