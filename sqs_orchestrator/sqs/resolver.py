@@ -92,6 +92,7 @@ class Resolver(ThreadedResolver):
             since, found = self._known.get(asked, (-STALE_AFTER, []))
             age = self._threads.time() - since
             if not found or age > STALE_AFTER or exc.errno in _NO_SUCH_NAME:
+                _fail_in_silence()
                 raise
             logger.warning(
                 "%s cannot be looked up (%s): what was found %.0f s ago is used", host, exc, age
@@ -99,3 +100,16 @@ class Resolver(ThreadedResolver):
         else:
             self._known[asked] = (self._threads.time(), found)
         return list(found)
+
+
+def _fail_in_silence() -> None:
+    """Let the failure of this task be told only to those who wait for it.
+
+    aiohttp has them wait by `asyncio.shield`, so that one who gives up ends no lookup of
+    others. Since Python 3.14 asyncio logs an error for each who has given up, and aiohttp, which
+    drops the failure then, does not keep it from that.
+    """
+    task = asyncio.current_task()
+    for callback, _ in getattr(task, "_callbacks", None) or ():
+        if task is not None and getattr(callback, "__name__", "") == "_log_on_exception":
+            task.remove_done_callback(callback)

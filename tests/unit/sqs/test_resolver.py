@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
+import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
+import aiohttp
 import pytest
 import pytest_asyncio
 
@@ -71,3 +74,29 @@ async def test_old_answer_is_forgotten(
     monkeypatch.setattr(resolver, "STALE_AFTER", -1.0)
     with pytest.raises(socket.gaierror):
         await addresses(found)
+
+
+async def test_failure_that_nobody_waits_for_any_more_is_not_logged(
+    monkeypatch: pytest.MonkeyPatch, found: Resolver, caplog: pytest.LogCaptureFixture
+) -> None:
+    """aiohttp shields its lookups, and newer Pythons report what a shield keeps for nobody."""
+    asked, answer = threading.Event(), threading.Event()
+
+    def getaddrinfo(*_: Any, **__: Any) -> list[Any]:
+        asked.set()
+        answer.wait(10)
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    connector = aiohttp.TCPConnector(resolver=found)
+    async with aiohttp.ClientSession(connector=connector) as session:
+        call = asyncio.create_task(session.get("http://sqs.example"))
+        await asyncio.to_thread(asked.wait, 10)
+        call.cancel()
+        await asyncio.wait({call})
+        lookups = [each for each in asyncio.all_tasks() if each is not asyncio.current_task()]
+        answer.set()
+        await asyncio.wait(lookups)
+    assert call.cancelled()
+    assert lookups
+    assert not caplog.records
