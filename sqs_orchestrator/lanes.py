@@ -86,6 +86,7 @@ class Lanes(Generic[E]):
         self._host = host
         self._name = name
         self._loop = asyncio.get_running_loop()
+        self._context = host.context
         self._operation = operation
         self._policy = policy
         self._lanes: dict[str, _Running[E]] = {}
@@ -139,7 +140,7 @@ class Lanes(Generic[E]):
         # Not at once: whatever else this turn of the loop adds should travel with it.
         if not lane.scheduled:
             lane.scheduled = True
-            self._loop.call_soon(self._pump, lane)
+            self._loop.call_soon(self._pump, lane, context=self._context)
 
     def _pump(self, lane: _Running[E]) -> None:
         """Start the batches that are due, and see to it that the next is not missed."""
@@ -159,7 +160,7 @@ class Lanes(Generic[E]):
             if self._flushed is not None and not self._lanes:
                 self._flushed.set()
         elif (due := lane.due()) is not None:
-            lane.timer = loop.call_at(max(due, now), self._schedule, lane)
+            lane.timer = loop.call_at(max(due, now), self._schedule, lane, context=self._context)
 
     async def _carry_out(self, lane: _Running[E], batch: list[E]) -> None:
         # Empty when cancelled: the host is ending, and tells whoever still waits.

@@ -14,6 +14,7 @@ where it was raised in the same place, too.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 import traceback
 from typing import Any, Final
@@ -62,7 +63,9 @@ class _Kind:
         self._left_out += 1
         self._last = record
         if self._timer is None:
-            self._timer = loop.call_at(self._since + INTERVAL, self.report, loop)
+            # It counts for all, so what one of them carries should not stand on the count.
+            context = contextvars.Context()
+            self._timer = loop.call_at(self._since + INTERVAL, self.report, loop, context=context)
 
     def report(self, loop: asyncio.AbstractEventLoop) -> None:
         """Say how many were left out since that was last said."""

@@ -27,14 +27,17 @@ from .message import Reply
 from .outgoing import Outgoing
 from .reply_queue import Live, Waiter
 from .sqs.port import NO_ATTRIBUTES, Attributes, Received
+from .tasks import Host
 
 
 class Outbox:
     """What all the messages of one publisher share."""
 
-    __slots__ = ("lanes", "requests", "sends", "sent", "sqs")
+    __slots__ = ("context", "lanes", "requests", "sends", "sent", "sqs")
 
-    def __init__(self, sqs: Connection, lanes: Lanes[Outgoing]) -> None:
+    def __init__(self, host: Host, sqs: Connection, lanes: Lanes[Outgoing]) -> None:
+        self.context = host.context
+        """For timers: one that was cancelled keeps its context until it would have rung."""
         self.sqs = sqs
         self.lanes = lanes
         self.requests: set[PendingRequest] = set()
@@ -61,7 +64,8 @@ class PendingSend(Outgoing):
         """Join the lane; `future` gets the message id once SQS has the message."""
         self.future = loop.create_future()
         if self.expires != math.inf:
-            self._timer = loop.call_at(self.expires, self.expire, "in time")
+            context = self._outbox.context
+            self._timer = loop.call_at(self.expires, self.expire, "in time", context=context)
         self._outbox.sends.add(self)
         self._outbox.lanes.add(self._url, self)
 
@@ -149,7 +153,8 @@ class PendingRequest(Outgoing, Waiter):
         """Register and join the lane; `future` gets whatever ends the request first."""
         self.future = loop.create_future()
         if self.deadline != math.inf:
-            self._timer = loop.call_at(self.deadline, self._time_out)
+            context = self._outbox.context
+            self._timer = loop.call_at(self.deadline, self._time_out, context=context)
         self._outbox.requests.add(self)
         self._live.register(self)
         self._outbox.lanes.add(self._url, self)

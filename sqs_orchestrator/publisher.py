@@ -147,7 +147,7 @@ class Publisher:
         port = self._sqs.port
         await self._host.start()
         lanes = send_lanes(self._host, port)
-        self._outbox = Outbox(self._sqs, lanes)
+        self._outbox = Outbox(self._host, self._sqs, lanes)
         self._responder = Responder(lanes)
         try:
             if self._own_reply_queue:
@@ -575,7 +575,8 @@ class Publisher:
     @contextmanager
     def _flushable(self, expires: float) -> Iterator[None]:
         """A scope for a wait to which leaving the publisher gives time to end."""
-        with anyio.CancelScope(deadline=expires) as scope:
+        with anyio.CancelScope() as scope:
+            self._host.limit(scope, expires)
             self._unfinished.add(scope)
             try:
                 yield

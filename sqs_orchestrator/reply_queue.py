@@ -135,7 +135,7 @@ class Live:
         "waiters",
     )
 
-    def __init__(self, url: str, born: float, refill: Callable[[Live], None]) -> None:
+    def __init__(self, host: Host, url: str, born: float, refill: Callable[[Live], None]) -> None:
         self.url = url
         self.born = born
         self.waiters: dict[str, Waiter] = {}
@@ -146,7 +146,7 @@ class Live:
         self.trouble: QueueError | None = None
         """Why the last receive failed, if it did."""
         self._over: tuple[type[ReplyQueueLost | ReplyQueueClosed], str] | None = None
-        self.refill = Afterwards(lambda: refill(self))
+        self.refill = Afterwards(host, lambda: refill(self))
         """Start the receives that should be in flight, soon."""
 
     def register(self, waiter: Waiter) -> None:
@@ -409,7 +409,7 @@ class ReplyQueue:
         url = await self._sqs.patiently(create, about=self.prefix)
         self._unconfirmed.discard(name)
         self._sqs.at_home(url)
-        live = Live(url, asyncio.get_running_loop().time(), self._refill)
+        live = Live(self._host, url, asyncio.get_running_loop().time(), self._refill)
         self._created += 1
         self._live = live
         logger.info("created the reply queue %s", url)

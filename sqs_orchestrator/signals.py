@@ -12,6 +12,7 @@ before, and leaves SIGINT with Python's default instead of what `asyncio.run` ha
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import os
 import signal
 import threading
@@ -31,7 +32,8 @@ Hears = Callable[[str], None]
 
 @contextmanager
 def on_signal(hears: Hears) -> Iterator[None]:
-    """While inside, call *hears* in the running loop with the name of each signal.
+    """While inside, call *hears* in the running loop, and in the context that there is now, with
+    the name of each signal.
 
     Outside the main thread, where Python allows no signal handlers, it does nothing.
 
@@ -43,7 +45,7 @@ def on_signal(hears: Hears) -> Iterator[None]:
         yield
         return
     hook = _current() or _Hook()
-    hearer = (asyncio.get_running_loop(), hears)
+    hearer = (asyncio.get_running_loop(), hears, contextvars.copy_context())
     hook.hearers.append(hearer)
     hook.put_up()
     try:
@@ -62,7 +64,7 @@ class _Hook:
     """
 
     def __init__(self) -> None:
-        self.hearers: list[tuple[asyncio.AbstractEventLoop, Hears]] = []
+        self.hearers: list[tuple[asyncio.AbstractEventLoop, Hears, contextvars.Context]] = []
         self.process = os.getpid()
         self._before: dict[int, Any] = {}
         self._raised: BaseException | None = None
@@ -89,10 +91,11 @@ class _Hook:
         heard = _current()
         if heard is self:
             name = signal.Signals(number).name
-            for loop, hears in self.hearers:
-                # Also wakes a loop that sleeps: the handler runs between two instructions of it.
+            for loop, hears, context in self.hearers:
+                # Also wakes a loop that sleeps: the handler runs between two instructions of it,
+                # and of whatever task is at work, in that one's context.
                 if not loop.is_closed():
-                    loop.call_soon_threadsafe(hears, name)
+                    loop.call_soon_threadsafe(hears, name, context=context)
         before = self._before[number]
         if heard is None:
             _act(before, number, frame)

@@ -7,11 +7,16 @@ it, leaving asks it to stop and waits until it has.
 
 It also keeps the clean-up safe: closing runs inside the host, where a cancellation of the
 task that leaves cannot reach it.
+
+And it keeps the context (`contextvars`) in which it was entered. What it runs may begin within
+whatever request came first, and lives on after it: that request's trace id or tenant must not
+stand on what is done for others.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import math
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -24,9 +29,14 @@ from .logs import get_logger, report_repeated
 
 logger = get_logger(__name__)
 
+T = TypeVar("T")
+
 
 class Host:
     """A host task, and the tasks that it owns. Use it once: start, spawn, stop.
+
+    *context* is that in which it was started. All its tasks run in copies of it, and the
+    callbacks of its owner in the context itself.
 
     It is a task group with an end of its own. Plain tasks, since one is made for every call
     to SQS, and a group that cancels by scopes costs several times as much.
@@ -39,6 +49,7 @@ class Host:
     def __init__(self, name: str, closing: Callable[[], Awaitable[None]]) -> None:
         self.name = name
         self.failure: BaseException | None = None
+        self.context: contextvars.Context
         self._closing = closing
         self._tasks: set[asyncio.Task[Any]] = set()
         self._running = False
@@ -55,7 +66,9 @@ class Host:
             raise RuntimeError(f"{self.name} was entered before; make a new one")
         started = asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        self._task = asyncio.create_task(self._run(started), name=self.name)
+        self.context = contextvars.copy_context()
+        self._task = self.task(self._run(started))
+        self._task.set_name(self.name)
         try:
             await started.wait()
         except BaseException:
@@ -65,17 +78,22 @@ class Host:
             raise
         self._entered = True
 
-    def spawn(
-        self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any, name: str | None = None
-    ) -> None:
+    def spawn(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> None:
         """Run *function* in a task of the host. It should handle its own failures: one that
-        escapes ends the host."""
+        escapes ends the host. Where tasks begin eagerly it may be over before this returns."""
         self.check_loop()
-        if self._loop is None or not self._running:
+        if not self._running:
             raise RuntimeError(f"{self.name} is not running; use it inside 'async with'")
-        task = self._loop.create_task(function(*args), name=name)
+        task = self.task(function(*args))
         self._tasks.add(task)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(self._ended, context=self.context)
+
+    def task(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """A task that is the caller's, in a fresh copy of the host's context."""
+        assert self._loop is not None
+        # Not by `create_task(context=…)`: programs have set task factories that take none. A
+        # copy, since a task that begins eagerly, while that of another runs, may spawn again.
+        return self.context.copy().run(self._loop.create_task, coroutine)
 
     def check_loop(self) -> None:
         """Raise `RuntimeError` in another event loop than that in which the host was started:
@@ -159,12 +177,20 @@ class Host:
     def until_stop(self, deadline: float = math.inf) -> Iterator[None]:
         """A scope, for any task, that is cancelled when the host is asked to stop, and at loop
         time *deadline*. Whoever leaves it without a result tells these two apart."""
-        with anyio.CancelScope(deadline=deadline) as scope:
+        with anyio.CancelScope() as scope:
+            self.limit(scope, deadline)
             self._guests.add(scope)
             try:
                 yield
             finally:
                 self._guests.discard(scope)
+
+    def limit(self, scope: anyio.CancelScope, deadline: float) -> None:
+        """Cancel *scope*, which was entered, at loop time *deadline*."""
+        # A timer that was cancelled keeps its context until it would have rung, which is long
+        # after the request that it was for.
+        if deadline != math.inf:
+            self.context.copy().run(setattr, scope, "deadline", deadline)
 
     async def _run(self, started: asyncio.Event) -> None:
         self._running = True
@@ -206,9 +232,6 @@ class Host:
         self.request_stop()
 
 
-T = TypeVar("T")
-
-
 class Flights(Generic[T]):
     """Work that many may ask for and that is done once: one flight per key.
 
@@ -218,7 +241,10 @@ class Flights(Generic[T]):
 
     def __init__(self, host: Host) -> None:
         self._host = host
-        self._flights: dict[str, asyncio.Future[T]] = {}
+        # Each who waits has a future of his own, in the order in which they came. With one that
+        # they share, by `asyncio.shield`, newer Pythons log a failure for each who has given up.
+        self._flights: dict[str, dict[asyncio.Future[T], None]] = {}
+        host.at_end(self._abandon)
 
     async def run(self, key: str, work: Callable[[], Awaitable[T]]) -> T:
         """What *work* returns, from the flight that is under way or a new one.
@@ -226,38 +252,69 @@ class Flights(Generic[T]):
         Raises a copy of what it raised where that is an error of this library, so that no
         two callers share a traceback.
         """
-        flight = self._flights.get(key)
-        if flight is None:
-            flight = asyncio.get_running_loop().create_future()
-            self._host.spawn(self._fly, key, flight, work)
-            self._flights[key] = flight
+        waiting = self._flights.get(key)
+        if waiting is not None:
+            landing = self._landing(waiting)
+        else:
+            waiting = self._flights[key] = {}
+            # Before the flight starts, since it may land at once.
+            landing = self._landing(waiting)
+            try:
+                self._host.spawn(self._fly, key, work)
+            except BaseException:
+                self._flights.pop(key, None)
+                raise
         try:
-            return await asyncio.shield(flight)
+            return await landing
         except SQSOrchestratorError as error:
             mine = again(error)
+        finally:
+            waiting.pop(landing, None)
         raise mine
 
     async def landed(self, key: str) -> T | None:
         """What the flight under way gives, if there is one. Starts none."""
-        flight = self._flights.get(key)
-        return None if flight is None else await asyncio.shield(flight)
+        waiting = self._flights.get(key)
+        if waiting is None:
+            return None
+        landing = self._landing(waiting)
+        try:
+            return await landing
+        finally:
+            waiting.pop(landing, None)
 
-    async def _fly(
-        self, key: str, flight: asyncio.Future[T], work: Callable[[], Awaitable[T]]
-    ) -> None:
+    @staticmethod
+    def _landing(waiting: dict[asyncio.Future[T], None]) -> asyncio.Future[T]:
+        landing: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        waiting[landing] = None
+        return landing
+
+    async def _fly(self, key: str, work: Callable[[], Awaitable[T]]) -> None:
         try:
             result = await work()
         except Exception as error:
-            flight.set_exception(error)
-            flight.exception()  # marked as seen: perhaps nobody waits any more
+            self._fail(key, error)
         except BaseException:
-            flight.set_exception(RuntimeError(f"{self._host.name} was closed"))
-            flight.exception()
+            self._fail(key, self._closed())
             raise
         else:
-            flight.set_result(result)
-        finally:
-            del self._flights[key]
+            for landing in self._flights.pop(key):
+                if not landing.done():
+                    landing.set_result(result)
+
+    def _abandon(self) -> None:
+        """The host has ended: end the flights that it cancelled before they began."""
+        for key in list(self._flights):
+            self._fail(key, self._closed())
+
+    def _closed(self) -> RuntimeError:
+        return RuntimeError(f"{self._host.name} was closed")
+
+    def _fail(self, key: str, error: Exception) -> None:
+        for landing in self._flights.pop(key):
+            if not landing.done():
+                landing.set_exception(error)
+                landing.exception()  # marked as seen: perhaps its task never runs again
 
 
 TURNS: Final = 6
@@ -273,10 +330,11 @@ class Afterwards:
     sign and send a call takes a good part of the time that a lone request waits.
     """
 
-    __slots__ = ("_asked", "_function", "_loop")
+    __slots__ = ("_asked", "_context", "_function", "_loop")
 
-    def __init__(self, function: Callable[[], None]) -> None:
+    def __init__(self, host: Host, function: Callable[[], None]) -> None:
         self._function = function
+        self._context = host.context
         self._loop = asyncio.get_running_loop()
         self._asked = False
 
@@ -284,11 +342,11 @@ class Afterwards:
         """Ask for it."""
         if not self._asked:
             self._asked = True
-            self._loop.call_soon(self._turn, TURNS)
+            self._loop.call_soon(self._turn, TURNS, context=self._context)
 
     def _turn(self, left: int) -> None:
         if left:
-            self._loop.call_soon(self._turn, left - 1)
+            self._loop.call_soon(self._turn, left - 1, context=self._context)
         else:
             self._asked = False
             self._function()

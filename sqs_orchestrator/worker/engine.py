@@ -291,9 +291,16 @@ class Engine:
     def _run(self, held: Held, handler: Handler) -> None:
         held.handler = handler
         held.started = self._loop.time()
-        task = held.task = self._loop.create_task(_called(handler, held.message, self._codec))
+        try:
+            task = held.task = self._host.task(_called(handler, held.message, self._codec))
+        except KeyboardInterrupt as interrupt:
+            # It began eagerly. Who ends the program is the loop, not whoever received the message.
+            self._host.request_stop()
+            self._release(held)
+            self._loop.call_soon(_raise, interrupt)
+            return
         self._running[task] = held
-        task.add_done_callback(self._ran)
+        task.add_done_callback(self._ran, context=self._host.context)
 
     def _ran(self, task: asyncio.Task[Any]) -> None:
         """A handler has ended: carry out what it decided, and go on."""
@@ -602,6 +609,10 @@ class _Delete(Deletion):
     def failed(self, error: QueueError | SendError) -> None:
         super().failed(error)
         self._ended(self, confirmed=False)
+
+
+def _raise(error: BaseException) -> None:
+    raise error
 
 
 async def _called(handler: Handler, message: Message, codec: Codec) -> Any:

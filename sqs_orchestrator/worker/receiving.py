@@ -66,7 +66,7 @@ class Receiving:
         self._silent: set[asyncio.Task[Any]] = set()
         self._dropped: set[asyncio.Task[Any]] = set()
         self._started = asyncio.get_running_loop().time()
-        self.refill = Afterwards(self._refill)
+        self.refill = Afterwards(host, self._refill)
         """Start the receives that should be in flight, soon."""
 
     @property

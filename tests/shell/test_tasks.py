@@ -90,6 +90,7 @@ async def test_host_that_is_not_running_spawns_nothing() -> None:
         host.spawn(asyncio.sleep, 0)
 
 
+@pytest.mark.asyncio(loop_factories=["virtual"])  # tasks that begin at once leave no time for it
 async def test_entering_cancelled_leaves_no_host_behind() -> None:
     closing = Closing()
     host = Host("host", closing)
@@ -359,6 +360,63 @@ async def test_flight_just_begun_when_the_host_ends_leaves_nobody_hanging() -> N
         await only
 
 
+async def test_flight_asked_for_in_the_turn_in_which_the_host_ends_leaves_nobody_hanging() -> None:
+    asked = asyncio.Event()
+
+    async def closing() -> None:
+        await asked.wait()
+
+    host = await started(closing)
+    flights: Flights[int] = Flights(host)
+
+    async def ask() -> int:
+        asked.set()
+        # The host has its turn now, and cancels what has not even begun.
+        return await flights.run("a", Work())
+
+    leaving = asyncio.create_task(host.stop())
+    await asyncio.sleep(1)
+    with pytest.raises(RuntimeError, match="host was closed"):
+        await ask()
+    await leaving
+    assert not flights._flights
+
+
+@pytest.mark.parametrize("error", [None, AccessDenied("no"), ValueError("a bug")])
+async def test_flight_that_lands_without_waiting_for_anything(error: Exception | None) -> None:
+    host = await started()
+    flights: Flights[int] = Flights(host)
+
+    async def work() -> int:
+        if error is not None:
+            raise error
+        return 1
+
+    for _ in range(2):
+        if error is None:
+            assert await flights.run("a", work) == 1
+        else:
+            with pytest.raises(type(error)):
+                await flights.run("a", work)
+    assert not flights._flights
+    await host.stop()
+    assert host.failure is None
+
+
+async def test_those_who_wait_for_a_flight_go_on_in_the_order_in_which_they_came() -> None:
+    host = await started()
+    flights: Flights[int] = Flights(host)
+    order: list[int] = []
+
+    async def ask(number: int) -> None:
+        await flights.run("a", Work())
+        order.append(number)
+
+    await asyncio.gather(*map(ask, range(50)))
+    assert order == list(range(50))
+    await host.stop()
+
+
 async def test_flight_of_a_host_that_is_not_running_is_refused() -> None:
     host = Host("host", Closing())
     flights: Flights[int] = Flights(host)
@@ -424,7 +482,8 @@ async def test_host_of_another_loop_says_so_instead_of_hanging() -> None:
 
 async def test_what_comes_afterwards_comes_once_and_after_what_is_at_work() -> None:
     happened: list[str] = []
-    afterwards = Afterwards(lambda: happened.append("afterwards"))
+    host = await started()
+    afterwards = Afterwards(host, lambda: happened.append("afterwards"))
 
     async def answer() -> None:
         # As a reply leaves: its handler, the handler's end, the lane, the call.
@@ -440,6 +499,7 @@ async def test_what_comes_afterwards_comes_once_and_after_what_is_at_work() -> N
     afterwards()
     await asyncio.sleep(1)
     assert happened == ["answered", "afterwards", "afterwards"]
+    await host.stop()
 
 
 def noting(sqs: Connection, calls: list[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 import signal
 from collections.abc import Iterator
@@ -172,3 +173,19 @@ async def test_handler_that_is_not_pythons_is_left_alone(
         assert real(TERM) is before
         assert real(signal.SIGINT) is not before
     assert "SIGTERM does not stop the poller" in caplog.text
+
+
+async def test_it_is_heard_in_the_context_of_who_waits_for_it() -> None:
+    """Python calls the hook within whatever task is at work just then."""
+    carried: contextvars.ContextVar[str] = contextvars.ContextVar("carried")
+    heard: list[str] = []
+    carried.set("the poller's own")
+
+    async def request() -> None:
+        carried.set("a request's")
+        signal.raise_signal(TERM)
+
+    with on_signal(lambda name: heard.append(carried.get())):
+        await asyncio.create_task(request())
+        await turns()
+    assert heard == ["the poller's own"]
