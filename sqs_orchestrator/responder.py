@@ -2,24 +2,37 @@
 
 A reply queue that does not exist may just be too young, or be a Java requester's that has
 moved. So a reply is tried again for two seconds, then once at the queue's `-Failover` name,
-and only then given up.
+and only then given up. What was found out so is remembered for a while: replies to a queue that
+is gone fail at once, and those to one that has moved go to its new name first.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Callable
+from typing import Final, Literal
 
 from .core.names import failover_url
 from .errors import QueueError, QueueNotFound, SendError
 from .lanes import Lanes
+from .logs import get_logger
 from .outgoing import Outgoing
 from .sqs.port import Attributes
+
+logger = get_logger(__name__)
 
 YOUNG_QUEUE_PATIENCE = 2.0
 """Seconds for which a reply queue that does not exist is taken to be too young."""
 
 RETRY_INTERVAL = 0.25
+
+REMEMBERED: Final = 60.0
+"""Seconds for which a queue that is gone, or has moved, is remembered as such. So long SQS
+refuses the name of a deleted queue (DeleteQueue), so none can be new under it before."""
+
+MOST_REMEMBERED: Final = 10_000
+"""Queues remembered; the oldest are forgotten first."""
 
 Settled = Callable[[QueueError | SendError | None], None]
 """Hears how an answer ended: `None` where SQS has it."""
@@ -30,7 +43,11 @@ class Responder:
 
     def __init__(self, lanes: Lanes[Outgoing]) -> None:
         self._lanes = lanes
+        self._loop = asyncio.get_running_loop()
         self._answers: set[Answer] = set()
+        self._known: OrderedDict[str, tuple[Literal["gone", "moved"], float]] = OrderedDict()
+        self.held_up = 0
+        """Of the answers on their way, those that wait for a queue which may be too young."""
         self._empty = asyncio.Event()
         self._empty.set()
 
@@ -49,11 +66,17 @@ class Responder:
         settled: Settled,
     ) -> Answer:
         """Send a reply of *size* bytes to the queue at *url*, trying until loop time
-        *expires*."""
+        *expires*. *settled* is called later, never from in here."""
         answer = Answer(self, url, body, attributes, size=size, expires=expires, settled=settled)
         self._answers.add(answer)
         self._empty.clear()
-        self._lanes.add(url, answer)
+        known = self.known(url) if self._known else None
+        if known == "gone":
+            self._loop.call_soon(self._drop, answer)
+            return answer
+        if known == "moved":
+            answer.go_to_failover()
+        self._lanes.add(answer.url, answer)
         return answer
 
     def withdraw(self, answer: Answer) -> None:
@@ -66,9 +89,54 @@ class Responder:
         await self._lanes.flush()
         await self._empty.wait()
 
+    def known(self, url: str) -> Literal["gone", "moved"] | None:
+        """What was found out of the queue at *url* a while ago, where it was not there."""
+        found = self._known.get(url)
+        if found is None:
+            return None
+        if self._loop.time() >= found[1]:
+            del self._known[url]
+            return None
+        return found[0]
+
+    def learn(self, url: str, what: Literal["gone", "moved"]) -> None:
+        """Remember that the queue at *url* is gone, or has moved to its `-Failover` name."""
+        if what == "gone" and self.known(url) != "gone":
+            logger.warning(
+                "the reply queue %s does not exist: its requester has ended. Replies to it are"
+                " dropped",
+                url,
+            )
+        self._known[url] = (what, self._loop.time() + REMEMBERED)
+        self._known.move_to_end(url)
+        if len(self._known) > MOST_REMEMBERED:
+            self._known.popitem(last=False)
+
+    def forget(self, url: str) -> None:
+        """What was found out of the queue at *url* holds no longer."""
+        self._known.pop(url, None)
+
+    def resend_at(self, when: float, answer: Answer) -> None:
+        """Try *answer* again at loop time *when*, or earlier."""
+        self.held_up += 1
+        self._loop.call_at(when, self._resend_held_up, answer)
+
+    def _resend_held_up(self, answer: Answer) -> None:
+        self.held_up -= 1
+        if self.known(answer.address) == "gone":
+            self._drop(answer)
+        else:
+            self.resend(answer)
+
     def resend(self, answer: Answer) -> None:
+        """Try *answer* again, unless it was withdrawn."""
         if answer in self._answers:
             self._lanes.add(answer.url, answer)
+
+    def _drop(self, answer: Answer) -> None:
+        if answer in self._answers:
+            gone = QueueNotFound(f"the reply queue {answer.address} is gone", queue=answer.address)
+            self.ended(answer, gone)
 
     def ended(self, answer: Answer, error: QueueError | SendError | None) -> None:
         self._remove(answer)
@@ -83,7 +151,7 @@ class Responder:
 class Answer(Outgoing):
     """One reply on its way."""
 
-    __slots__ = ("_give_up", "_moved", "_responder", "settled", "url")
+    __slots__ = ("_give_up", "_moved", "_responder", "address", "settled", "url")
 
     def __init__(
         self,
@@ -97,13 +165,23 @@ class Answer(Outgoing):
         settled: Settled,
     ) -> None:
         super().__init__(body, attributes, size=size, expires=expires)
+        self.address = url
+        """The queue that it is for."""
         self.url = url
+        """Where it is sent to now: there, or to that queue's `-Failover` name."""
         self.settled = settled
         self._responder = responder
         self._give_up: float | None = None
         self._moved = False
 
+    def go_to_failover(self) -> None:
+        """Be sent to the queue's `-Failover` name."""
+        self._moved = True
+        self.url = failover_url(self.address)
+
     def done(self, result: str | None) -> None:
+        if self._moved:
+            self._responder.learn(self.address, "moved")
         self._responder.ended(self, None)
 
     def failed(self, error: QueueError | SendError) -> None:
@@ -113,18 +191,27 @@ class Answer(Outgoing):
 
     def _try_elsewhere(self) -> bool:
         """Whether there is still a place and time to try a queue that does not exist."""
-        loop = asyncio.get_running_loop()
-        now = loop.time()
+        responder = self._responder
+        now = asyncio.get_running_loop().time()
+        if self._moved and self._give_up is None:
+            # It was sent there first, by what is remembered and no longer true.
+            responder.forget(self.address)
+            self._moved = False
+            self.url = self.address
+            responder.resend(self)
+            return now < self.expires
         if self._give_up is None:
             self._give_up = min(now + YOUNG_QUEUE_PATIENCE, self.expires)
-        if now < self._give_up and not self._moved:
+        known = responder.known(self.address)
+        if now < self._give_up and not self._moved and known is None:
             # The last time when the patience ends, not before.
-            at = min(now + RETRY_INTERVAL, self._give_up)
-            loop.call_at(at, self._responder.resend, self)
+            responder.resend_at(min(now + RETRY_INTERVAL, self._give_up), self)
             return True
-        if self._moved or now >= self.expires:
+        if self._moved:
+            responder.learn(self.address, "gone")
             return False
-        self._moved = True
-        self.url = failover_url(self.url)
-        self._responder.resend(self)
+        if known == "gone" or now >= self.expires:
+            return False
+        self.go_to_failover()
+        responder.resend(self)
         return True

@@ -9,7 +9,7 @@ from typing import Final
 
 from ..codecs import Codec
 from ..core.checks import quoted, text_of
-from ..errors import QueueError, SendError
+from ..errors import MessageTooLarge, QueueError, QueueNotFound, SendError
 from ..lanes import Lanes
 from ..logs import get_logger
 from ..outgoing import Outgoing
@@ -49,6 +49,11 @@ class Answering:
         """Replies on their way."""
         return len(self._responder)
 
+    @property
+    def held_up(self) -> int:
+        """Of those, the replies that wait for a queue which does not exist, or not yet."""
+        return self._responder.held_up
+
     async def flush(self) -> None:
         """Wait until all have ended."""
         await self._responder.flush()
@@ -61,16 +66,23 @@ class Answering:
             logger.debug("dropped a reply past its deadline: %s", held.received.message_id)
             self._ended(held, True)
             return
-        body, attributes, size = self._rendered(held, decision)
         loop = asyncio.get_running_loop()
         expires = loop.time() + (PATIENCE if remaining == math.inf else remaining)
+        self._post(held, decision, expires, forever=remaining == math.inf)
+
+    def _post(self, held: Held, decision: Answer | Fail, expires: float, *, forever: bool) -> None:
+        """Send it until loop time *expires*; *forever* where the requester has no deadline."""
+        body, attributes, size = self._rendered(held, decision)
 
         def settled(error: QueueError | SendError | None) -> None:
             message_id = held.received.message_id
             done = True
             if error is None:
                 self._counts.replies += 1
-            elif remaining == math.inf and loop.time() >= expires:
+            elif isinstance(error, MessageTooLarge) and (smaller := self._smaller(decision, error)):
+                self._post(held, smaller, expires, forever=forever)
+                return
+            elif forever and asyncio.get_running_loop().time() >= expires:
                 # It was never refused, and somebody may still wait: let it be done again.
                 done = False
                 logger.warning(
@@ -80,13 +92,24 @@ class Answering:
                 )
             else:
                 self._counts.replies_dropped += 1
-                logger.warning("dropped the reply to message %s: %s", message_id, error)
+                # A queue that is gone has a line of its own, once.
+                log = logger.debug if isinstance(error, QueueNotFound) else logger.warning
+                log("dropped the reply to message %s: %s", message_id, error)
             self._ended(held, done)
 
         assert held.answer_url is not None
         self._responder.post(
             held.answer_url, body, attributes, size=size, expires=expires, settled=settled
         )
+
+    def _smaller(self, decision: Answer | Fail, error: MessageTooLarge) -> Fail | None:
+        """What to send in place of a reply that is larger than its queue takes: that it is so, or
+        the code of a failure alone; `None` where that was it already."""
+        if isinstance(decision, Answer):
+            self._counts.failed += 1
+            return outcomes.unsendable(error, expose=self._expose_errors)
+        bare = Fail(decision.code, decision.kind)
+        return None if decision == bare else bare
 
     def _rendered(self, held: Held, decision: Answer | Fail) -> tuple[str, Attributes, int]:
         reply_to = held.request.reply_to

@@ -73,6 +73,9 @@ MOST_UNFINISHED: Final = 300
 would only be more to do again after a crash: all the batches of a lane that may be in flight
 at once hold half as many."""
 
+MOST_HELD_UP: Final = 10 * MOST_UNFINISHED
+"""The same for all replies, those included that wait for a queue which may be too young."""
+
 
 class Engine:
     """What works on the messages of one queue; *host* runs its calls."""
@@ -174,9 +177,12 @@ class Engine:
 
     def _is_clogged(self) -> bool:
         """Whether replies, dead letters or deletes do not get off: to take more messages would
-        only make it worse. What gets off refills."""
+        only make it worse. What gets off refills. Replies to a queue that is gone hold nobody
+        else up, as long as they are not too many to keep."""
+        answering = len(self._answering)
         return (
-            self._errands + len(self._answering) > MOST_UNFINISHED
+            self._errands + answering - self._answering.held_up > MOST_UNFINISHED
+            or answering > MOST_HELD_UP
             or len(self._deletes) > MOST_UNFINISHED
             or self._groups.waiting > BATCH_ENTRIES * self._settings.concurrency
         )

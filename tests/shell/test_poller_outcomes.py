@@ -198,7 +198,24 @@ async def test_reply_to_vanished_queue_is_dropped_and_request_deleted(
     async with Poller(bench.sqs, "orders", returning(1)) as poller:
         await until(lambda: bench.empty)
     assert poller.statistics().replies_dropped == 1
-    assert "dropped the reply" in caplog.text
+    assert "sqs_orchestrator_reply_gone does not exist" in caplog.text
+
+
+async def test_requester_that_died_holds_no_other_up(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    gone = bench.server.url("sqs_orchestrator_reply_gone")
+    for number_ in range(3000):
+        await bench.ask(f"gone-{number_}", to=gone)
+    await bench.ask("honest")
+    began = now()
+    async with Poller(bench.sqs, "orders", returning(1)) as poller:
+        await until(lambda: bench.replies)
+        # The 3,000 before it take their time to be received, and no more.
+        assert now() < began + 8
+        await until(lambda: bench.empty)
+    assert poller.statistics().replies_dropped == 3000
+    assert caplog.text.count("sqs_orchestrator_reply_gone") == 1
 
 
 async def test_result_past_the_deadline_is_dropped_and_message_deleted(bench: Bench) -> None:

@@ -8,9 +8,10 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
+from sqs_orchestrator import responder
 from sqs_orchestrator.errors import AccessDenied, QueueError, QueueNotFound, SendError, Throttled
 from sqs_orchestrator.outgoing import send_lanes
-from sqs_orchestrator.responder import Answer, Responder
+from sqs_orchestrator.responder import REMEMBERED, Answer, Responder
 from sqs_orchestrator.sqs.port import Failure
 from sqs_orchestrator.tasks import Host
 from sqs_orchestrator.testing import MemoryServer, MemorySQS
@@ -169,3 +170,82 @@ async def test_flush_waits_for_answers_on_their_way_wherever_they_go(desk: Desk)
     await desk.responder.flush()
     assert desk.bodies("replies-Failover") == ["x"]
     await desk.responder.flush()
+
+
+def sends_to(desk: Desk, queue: str) -> int:
+    return sum(c.operation == "SendMessageBatch" and c.queue == queue for c in desk.server.log)
+
+
+async def test_queue_found_gone_is_not_asked_again_for_a_while(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    desk.post("replies")
+    await desk.ended()
+    asked, when = len(desk.server.log), now()
+    for _ in range(100):
+        desk.post("replies")
+    assert len(desk.ends) == 1, "nobody hears of an answer before post() has returned"
+    await desk.ended(101)
+    assert all(isinstance(error, QueueNotFound) for _, error in desk.ends)
+    assert now() <= when + 0.02
+    assert len(desk.server.log) == asked
+    assert caplog.text.count("does not exist") == 1
+
+
+async def test_all_that_wait_for_a_queue_end_when_it_is_found_gone(desk: Desk) -> None:
+    for _ in range(300):
+        desk.post("replies")
+    await asyncio.sleep(1.5)
+    desk.post("replies")
+    await desk.ended(301)
+    assert now() < 3
+    assert desk.responder.held_up == 0
+
+
+async def test_queue_found_gone_is_asked_again_after_a_while(desk: Desk) -> None:
+    desk.post("replies")
+    await desk.ended()
+    await desk.sqs.create_queue("replies", {}, {})
+    await asyncio.sleep(REMEMBERED)
+    desk.post("replies")
+    assert await desk.ended(2) is None
+
+
+async def test_requester_that_has_moved_is_found_at_once_the_next_time(desk: Desk) -> None:
+    await desk.sqs.create_queue("replies-Failover", {}, {})
+    desk.post("replies", "1")
+    await desk.ended()
+    asked, when = sends_to(desk, "replies"), now()
+    desk.post("replies", "2")
+    assert await desk.ended(2) is None
+    assert now() < when + 0.1
+    assert sends_to(desk, "replies") == asked
+    assert desk.bodies("replies-Failover") == ["1", "2"]
+
+
+async def test_requester_that_has_moved_back_is_found_again(desk: Desk) -> None:
+    await desk.sqs.create_queue("replies-Failover", {}, {})
+    desk.post("replies", "1")
+    await desk.ended()
+    await desk.sqs.delete_queue(desk.server.url("replies-Failover"))
+    await desk.sqs.create_queue("replies", {}, {})
+    desk.post("replies", "2")
+    assert await desk.ended(2) is None
+    assert desk.bodies("replies") == ["2"]
+
+
+async def test_only_so_many_queues_are_remembered(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(responder, "MOST_REMEMBERED", 2)
+    for queue in ("one", "two", "three"):
+        desk.responder.learn(desk.server.url(queue), "gone")
+    known = [desk.responder.known(desk.server.url(queue)) for queue in ("one", "two", "three")]
+    assert known == [None, "gone", "gone"]
+
+
+async def test_withdrawn_answer_to_a_queue_that_is_gone_ends_unheard(desk: Desk) -> None:
+    desk.responder.learn(desk.server.url("replies"), "gone")
+    desk.responder.withdraw(desk.post("replies"))
+    await asyncio.sleep(1)
+    assert desk.ends == []
