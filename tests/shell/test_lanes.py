@@ -6,6 +6,7 @@ import asyncio
 import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from itertools import pairwise
 
 import pytest
 
@@ -16,6 +17,7 @@ from sqs_orchestrator.sqs.port import Failure
 from sqs_orchestrator.tasks import Host
 from sqs_orchestrator.testing import VirtualTimeLoop
 from tests.shell.requesters import timers
+from tests.shell.workers import until
 
 STANDARD = Policy(linger=0.02)
 PATIENT = Policy(linger=1.5, patient=True)
@@ -235,6 +237,28 @@ async def test_idle_lanes_set_no_timers(server: Server) -> None:
 # --------------------------------------------------------------------- failures
 
 
+async def test_success_brings_back_the_first_pause(server: Server) -> None:
+    well = server.answer
+    # Full batches, so that the lane goes on after the first.
+    entries = [Item(f"{number} ") for number in range(20)]
+
+    def answer(batch: Sequence[Item]) -> Sequence[str | Failure | None]:
+        if len(server.batches) in (7, 14):
+            return well(batch)
+        raise BUSY
+
+    server.answer = answer
+    async with lanes_to(server, ORDERED) as lanes:
+        add(lanes, entries)
+        await until(lambda: all(entry.outcomes for entry in entries))
+    # The server takes a second for each; the rest are pauses.
+    pauses = [later[0] - sooner[0] - 1 for sooner, later in pairwise(server.batches)]
+    assert pauses[6] == 0
+    for place, most in enumerate((0.1, 0.2, 0.4, 0.8, 1.6, 3.2)):
+        assert most / 2 <= pauses[place] + 1e-9 <= most + 2e-9
+        assert most / 2 <= pauses[7 + place] + 1e-9 <= most + 2e-9
+
+
 async def test_refused_entry_reaches_only_its_caller(server: Server) -> None:
     server.refuses("b", OUR_FAULT)
     async with lanes_to(server) as lanes:
@@ -351,6 +375,7 @@ async def test_unexpected_error_reaches_the_batch_and_not_the_host(
             [error] = entry.outcomes
             assert isinstance(error, QueueError)
             assert "a bug" in str(error)
+            assert error.maybe_done
         assert "a bug" in caplog.text
         server.answer = well
         [later] = items("c")
@@ -531,6 +556,17 @@ async def test_flush_waits_for_further_tries(server: Server) -> None:
         add(lanes, [entry])
         await lanes.flush()
         assert entry.outcomes == ["id of a"]
+
+
+async def test_lanes_of_a_host_that_ended_forget_what_waited(server: Server) -> None:
+    async with lanes_to(server, PATIENT) as lanes:
+        add(lanes, items("abc"))
+        await asyncio.sleep(0.1)
+        assert len(timers()) == 1
+        assert len(lanes) == 3
+    assert not timers()
+    assert len(lanes) == 0
+    assert server.sent == []
 
 
 async def test_lanes_of_a_host_that_ended_keep_no_timer_busy(server: Server) -> None:

@@ -282,7 +282,9 @@ async def test_deletes_go_out_after_the_last_reply(bench: Bench) -> None:
     assert bench.empty
 
 
-async def test_dead_letters_are_awaited(server: MemoryServer) -> None:
+async def test_dead_letters_are_awaited(
+    server: MemoryServer, caplog: pytest.LogCaptureFixture
+) -> None:
     async def handle(number: int) -> None: ...
 
     async with bench_on(server, dead_letter_queue=True) as bench:
@@ -295,6 +297,7 @@ async def test_dead_letters_are_awaited(server: MemoryServer) -> None:
         await run
         assert bench.empty
         assert len(bench.at("orders_dlq")) == 1
+        assert "took too long" not in caplog.text
 
 
 # -------------------------------------------------------------- cancellation
@@ -324,6 +327,7 @@ async def test_second_cancellation_stops_at_once(bench: Bench) -> None:
     await stopped(run)
     assert run.cancelled()
     assert now() - began < 1
+    assert poller.statistics().running == 0
     assert bench.replies == []
     await until(lambda: visible(bench) == ["a"])
 
@@ -621,6 +625,7 @@ async def test_second_signal_stops_at_once(bench: Bench, caplog: pytest.LogCaptu
     began = now()
     await run
     assert now() - began < 1
+    assert poller.statistics().running == 0
     assert "at once" in caplog.text
     await until(lambda: visible(bench) == ["a"])
 

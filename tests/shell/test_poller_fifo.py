@@ -190,6 +190,7 @@ async def test_reject_does_not_hold_the_group_up(bench: Bench) -> None:
     async with Poller(bench.sqs, "orders.fifo", log) as poller:
         await until(lambda: bench.empty)
     assert log.ended["g"] == ["1", "2"]
+    assert log.times["1"] - log.times["bad"] < 0.5
     assert poller.statistics().redelivered == 0
 
 

@@ -248,6 +248,15 @@ async def test_expired_request_is_deleted_unhandled(bench: Bench) -> None:
     assert poller.statistics().expired == 1
 
 
+async def test_request_is_handled_until_its_last_moment(bench: Bench) -> None:
+    bench.faults.delay("ReceiveMessage", 0.0)
+    await bench.ask("a", timeout=0.9)
+    async with Poller(bench.sqs, "orders", returning(1)) as poller:
+        await until(lambda: bench.empty)
+    assert bench.replies == [1]
+    assert poller.statistics().expired == 0
+
+
 async def test_expired_request_is_deleted_wherever_its_reply_should_go(bench: Bench) -> None:
     async def handle(message: Message) -> None:
         raise AssertionError("nobody waits for this")
@@ -326,9 +335,10 @@ async def test_reject_inside_a_task_group_of_the_handler_is_a_reject(bench: Benc
             group.create_task(inner())
 
     await bench.ask("a")
-    async with Poller(bench.sqs, "orders", handle):
+    async with Poller(bench.sqs, "orders", handle) as poller:
         await until(lambda: bench.empty)
     assert bench.replies[0]["code"] == "inner"
+    assert (poller.statistics().rejected, poller.statistics().failed) == (1, 0)
 
 
 @pytest.mark.parametrize("wanted", [True, False])
@@ -347,6 +357,21 @@ async def test_retry_redelivers_after_its_delay(bench: Bench, wanted: bool) -> N
     assert times[1] - times[0] == pytest.approx(100, abs=0.5)
     assert bench.replies == ([2] if wanted else [])
     assert poller.statistics().retried == 1
+
+
+async def test_retry_comes_back_no_earlier_than_it_should(bench: Bench) -> None:
+    # SQS knows whole seconds only.
+    times: list[float] = []
+
+    async def handle(message: Message) -> None:
+        times.append(now())
+        if message.receive_count == 1:
+            raise Retry(delay=2.3)
+
+    await bench.send("a")
+    async with Poller(bench.sqs, "orders", handle):
+        await until(lambda: bench.empty)
+    assert 2.3 <= times[1] - times[0] < 3.5
 
 
 async def test_retry_counts_twelve_hours_from_the_receive(bench: Bench) -> None:

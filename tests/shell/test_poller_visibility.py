@@ -12,6 +12,7 @@ from sqs_orchestrator import Message, Poller, Retry
 from sqs_orchestrator.errors import AccessDenied, QueueError, Throttled
 from sqs_orchestrator.testing import MemoryServer
 from sqs_orchestrator.worker.engine import MOST_UNFINISHED
+from tests.shell.requesters import timers
 from tests.shell.workers import REPLIES, Bench, bench_on, now, until
 
 
@@ -277,6 +278,43 @@ async def test_handler_past_max_extension_is_cancelled_as_if_it_had_raised(
         assert len(ended) == 2
         assert 60 < ended[1][0] <= 75
     assert poller.statistics().failed == 1
+
+
+async def test_own_error_of_a_handler_past_max_extension_is_its_error(bench: Bench) -> None:
+    async def handle(message: Message) -> None:
+        try:
+            await asyncio.sleep(1000)
+        except asyncio.CancelledError:
+            raise LookupError from None
+
+    await bench.ask("a")
+    async with Poller(bench.sqs, "orders", handle, visibility_timeout=10, max_extension=60):
+        await until(lambda: bench.empty)
+    assert [reply["type"] for reply in bench.replies] == ["LookupError"]
+
+
+async def test_worker_that_has_left_has_no_timer(bench: Bench) -> None:
+    await bench.send("a", "b")
+    async with Poller(bench.sqs, "orders", Handlers(), drain_timeout=1) as poller:
+        await until(lambda: poller.statistics().running == 2)
+        assert timers()
+    assert not timers()
+
+
+async def test_message_whose_extension_was_refused_can_still_be_let_go(bench: Bench) -> None:
+    times: list[float] = []
+
+    async def handle(message: Message) -> None:
+        times.append(now())
+        if message.receive_count == 1:
+            await asyncio.sleep(40)
+            raise Retry(delay=0)
+
+    bench.faults.fail("ChangeMessageVisibilityBatch", AccessDenied, times=1)
+    await bench.send("a")
+    async with Poller(bench.sqs, "orders", handle, visibility_timeout=60):
+        await until(lambda: bench.empty)
+    assert times[1] - times[0] == pytest.approx(40, abs=1)
 
 
 async def test_waiting_message_past_max_extension_goes_back(bench: Bench) -> None:

@@ -49,6 +49,43 @@ async def test_host_left_in_another_task_ends() -> None:
     assert not host.running
 
 
+async def test_host_says_how_it_stands() -> None:
+    def states(host: Host) -> list[str]:
+        names = ["entered", "running", "stopping", "cancelled", "ended"]
+        return [name for name in names if getattr(host, name)]
+
+    host = Host("host", Closing(1))
+    assert states(host) == []
+    assert "use it inside 'async with it'" in str(host.not_open("a thing", "it"))
+    await host.start()
+    assert states(host) == ["entered", "running"]
+    host.request_stop()
+    await asyncio.sleep(0.5)
+    assert states(host) == ["entered", "running", "stopping"]
+    await host.wait()
+    assert states(host) == ["entered", "stopping", "ended"]
+    assert str(host.not_open("a thing", "it")) == "a thing is not open any more: it was closed"
+
+
+async def test_host_calls_back_when_all_its_tasks_have_ended() -> None:
+    seen: list[str] = []
+
+    async def work() -> None:
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            seen.append("task")
+
+    host = await started()
+    host.at_end(lambda: seen.append("first"))
+    host.at_end(lambda: seen.append("second"))
+    host.spawn(work)
+    await asyncio.sleep(1)
+    assert seen == []
+    await host.stop()
+    assert seen == ["task", "first", "second"]
+
+
 async def test_host_closes_while_its_tasks_still_run_then_cancels_them() -> None:
     seen: list[str] = []
 
@@ -153,9 +190,23 @@ async def test_failed_task_closes_the_host_and_is_logged(
     await host.wait()
     assert closing.ended
     assert isinstance(host.failure, ZeroDivisionError)
+    assert "it failed, and the log has why" in str(host.not_open("a thing", "it"))
     assert "host failed" in caplog.text
     assert "of the background" in caplog.text
     await host.stop()  # raises nothing
+
+
+async def test_first_failure_of_a_host_is_the_one_to_know() -> None:
+    async def closing() -> None:
+        raise LookupError
+
+    async def fail() -> None:
+        raise ZeroDivisionError
+
+    host = await started(closing)
+    host.spawn(fail)
+    await host.wait()
+    assert isinstance(host.failure, ZeroDivisionError)
 
 
 async def test_failed_task_does_not_cancel_who_entered() -> None:

@@ -13,6 +13,11 @@ def test_delays_double_up_to_the_cap() -> None:
     assert backoff.attempts == 6
 
 
+def test_delays_of_who_says_nothing_else() -> None:
+    backoff = Backoff(random=lambda: 1.0)
+    assert [backoff.next() for _ in range(8)] == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
+
+
 def test_half_of_each_delay_is_random() -> None:
     numbers = iter([0.0, 1.0, 0.5])
     backoff = Backoff(first=1.0, cap=1.0, random=lambda: next(numbers))

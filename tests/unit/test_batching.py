@@ -83,6 +83,14 @@ def test_batch_full_by_bytes_goes_while_others_travel() -> None:
     assert lane.next_batch(0.0) is None, "c has room for company"
 
 
+def test_batch_that_is_full_to_the_byte_goes_whole_while_others_travel() -> None:
+    lane = lane_of(STANDARD, "a")
+    lane.next_batch(0.0)
+    lane.add("b", STANDARD.max_bytes // 2, 0.0)
+    lane.add("c", STANDARD.max_bytes // 2, 0.0)
+    assert lane.next_batch(0.0) == ["b", "c"]
+
+
 def test_patient_lane_lingers_though_nothing_is_in_flight() -> None:
     lane = lane_of(PATIENT, "a", at=1.0)
     assert lane.next_batch(2.4) is None

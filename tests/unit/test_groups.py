@@ -93,6 +93,8 @@ def test_receive_ends_before_a_suspect_group_returns() -> None:
         assert ask.most == 1 or now + ask.wait + MARGIN <= 100
     assert groups.ask(70, WAIT) == Ask(BATCH_ENTRIES, WAIT)
     assert groups.ask(90, WAIT).most == BATCH_ENTRIES
+    # As long as a short wait fits in.
+    assert groups.ask(100 - SHORT_WAIT - MARGIN, WAIT) == Ask(BATCH_ENTRIES, SHORT_WAIT)
 
 
 def test_failed_message_stays_away_until_wide_receives_have_ended() -> None:
@@ -114,6 +116,7 @@ def test_suspicion_ends_some_time_after_the_group_should_have_returned() -> None
     groups.failed("g", 5_000, 0)
     assert groups.ask(5_000 + SUSPICION - 1, WAIT).most == 1
     assert groups.ask(5_000 + SUSPICION, WAIT).most == BATCH_ENTRIES
+    assert not groups._suspects
 
 
 def test_no_more_suspects_are_remembered_than_fit() -> None:
