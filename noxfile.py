@@ -130,9 +130,10 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def typing(session: nox.Session) -> None:
-    """Strict types, of the tests too."""
+    """Strict types, of the tests too; what users see, by two checkers."""
     install(session, "typing", extras="[testing]")
     session.run("mypy")
+    session.run("basedpyright")
 
 
 def tests(session: nox.Session) -> None:

@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Self, overload
 
 import anyio
 
@@ -57,7 +57,12 @@ from .responder import Responder
 from .sqs.port import Attributes, AttributeValue
 from .tasks import Host
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    # Type checkers know both, so that the program need not have them. Checkers that do not know
+    # type forms (PEP 747) take the default: then what `returns` names is `Any`.
+    from typing_extensions import TypeForm, TypeVar
+
+    T = TypeVar("T", default=Any)
 
 FLUSH_PATIENCE = 5.0
 """Seconds for which sends that wait are still tried on leaving."""
@@ -311,7 +316,7 @@ class Publisher:
         body: Any,
         *,
         timeout: float | None = None,
-        returns: type[T],
+        returns: TypeForm[T],
         attributes: Mapping[str, Any] | None = None,
         message_type: str | None = None,
         group_id: str | None = None,
@@ -324,7 +329,7 @@ class Publisher:
         body: Any,
         *,
         timeout: float | None = None,
-        returns: type[Any] | None = None,
+        returns: Any = None,
         attributes: Mapping[str, Any] | None = None,
         message_type: str | None = None,
         group_id: str | None = None,
@@ -341,7 +346,8 @@ class Publisher:
             timeout: Seconds for everything: resolving the queue, waiting for a batch,
                 sending, and waiting for the reply. `None` means `default_timeout`,
                 `math.inf` no limit. Past it, no worker starts on the request.
-            returns: A type: then the decoded body is returned instead of a `Reply`.
+            returns: A type, such as `Order`, `Order | None` or `list[Order]`: then the decoded
+                body is returned instead of a `Reply`.
             attributes: Message attributes, by name: text, numbers or bytes. SQS takes 10
                 in all, and the library uses two of them, or more for what is asked of it.
             message_type: The route: which of the worker's handlers takes it.
@@ -363,7 +369,7 @@ class Publisher:
             AccessDenied: If a permission is missing, on either queue.
             QueueError: If SQS cannot be reached, or failed until the timeout.
             ValueError: If *queue* can be no queue, *timeout* is no number of seconds, or no body
-                can be read as *returns*: models need pydantic 2.
+                can be read as *returns*, for want of pydantic or msgspec perhaps.
             RuntimeError: If the publisher is not open.
         """
         self._check_open()
@@ -444,9 +450,9 @@ class Publisher:
         size = _check(text, whole, time_to_live=timeout != math.inf)
         return correlation_id, text, whole, size
 
-    def _decoded(self, reply: Reply, type_: type[T], queue: str, correlation_id: str) -> T:
+    def _decoded(self, reply: Reply, type_: Any, queue: str, correlation_id: str) -> Any:
         try:
-            value: T = self._codec.decode(reply.body, type_, reply.content_type)
+            return self._codec.decode(reply.body, type_, reply.content_type)
         except CodecError as error:
             raise RequestError(
                 f"the reply from {queue!r} is no {type_!r}: {error}",
@@ -460,7 +466,6 @@ class Publisher:
                 queue=queue,
                 correlation_id=correlation_id,
             ) from error
-        return value
 
     async def reply(self, reply_to: wire.ReplyTo | str, body: Any) -> None:
         """Answer a request later, from any process; returns once SQS has the reply.

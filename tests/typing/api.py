@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, assert_type
+from typing import Annotated, Any, Literal, NewType, Protocol, TypedDict, TypeVar, assert_type
 
 import sqs_orchestrator as so
 
@@ -15,6 +15,30 @@ class Order:
     number: int
 
 
+@dataclass
+class NotFound:
+    """Another."""
+
+    number: int
+
+
+class Shape(TypedDict, total=False):
+    """A body that is a `dict`."""
+
+    sides: int
+
+
+class Priced(Protocol):
+    """No class that could be made."""
+
+    @property
+    def price(self) -> int: ...
+
+
+OrderId = NewType("OrderId", str)
+T = TypeVar("T")
+
+
 async def requester(sqs: so.Connection, shared: so.ReplyQueue) -> None:
     async with so.Publisher(sqs, reply_queue=shared, default_timeout=5) as publisher:
         assert_type(publisher, so.Publisher)
@@ -24,6 +48,27 @@ async def requester(sqs: so.Connection, shared: so.ReplyQueue) -> None:
         assert_type(await publisher.request("orders", {"id": 1}, returns=list[Order]), list[Order])
         assert_type(publisher.statistics(), so.PublisherStatistics)
         assert_type(publisher.statistics().pending, int)
+
+
+async def returns(publisher: so.Publisher, type_: type[T]) -> T:
+    ask = publisher.request
+    assert_type(await ask("orders", 1, returns=None), so.Reply)
+    assert_type(await ask("orders", 1, returns=Order | NotFound), Order | NotFound)
+    assert_type(await ask("orders", 1, returns=list[Order] | None), list[Order] | None)
+    assert_type(await ask("orders", 1, returns=dict[str, Order]), dict[str, Order])
+    assert_type(await ask("orders", 1, returns=tuple[int, str]), tuple[int, str])
+    assert_type(await ask("orders", 1, returns=Shape), Shape)
+    assert_type(await ask("orders", 1, returns=list[Shape]), list[Shape])
+    assert_type(await ask("orders", 1, returns=Literal["a", "b"]), Literal["a", "b"])
+    assert_type(await ask("orders", 1, returns=OrderId), OrderId)
+    assert_type(await ask("orders", 1, returns=Annotated[int, "note"]), int)
+    assert_type(await ask("orders", 1, returns=Priced), Priced)
+    return await ask("orders", 1, returns=type_)
+
+
+async def refused(publisher: so.Publisher) -> None:
+    await publisher.request("orders", 1, returns=5)  # type: ignore[call-overload]
+    await publisher.request("orders", 1, returns=Order(1))  # type: ignore[call-overload]
 
 
 async def connection() -> None:
