@@ -464,6 +464,11 @@ def test_error_body_fits_a_small_queue(code: str, kind: str, message: str) -> No
     assert len(body) <= 10_000
 
 
+def test_details_that_do_not_fit_leave_the_message_whole() -> None:
+    body = wire.error_body("code", None, "x" * 5_000, "y" * 10_000, limit=10_000)
+    assert wire.parse_error(body, "code") == ("code", None, "x" * 5_000, None)
+
+
 def test_error_body_takes_a_message_whose_str_fails() -> None:
     assert "Awkward" in wire.error_body("code", None, Awkward())  # type: ignore[arg-type]
 

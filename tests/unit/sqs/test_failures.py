@@ -101,8 +101,12 @@ def test_denied_code_is_access_denied(code: str) -> None:
     assert (error.transient, error.maybe_done) == (False, False)
 
 
-def test_unknown_403_is_access_denied() -> None:
-    assert type(ours(refusal("", 403))) is AccessDenied
+@pytest.mark.parametrize("code", ["", "SomethingNew"])
+@pytest.mark.parametrize("status", [401, 403])
+def test_unknown_401_or_403_is_access_denied(code: str, status: int) -> None:
+    error = ours(refusal(code, status))
+    assert type(error) is AccessDenied
+    assert "the credentials were refused" in str(error)
 
 
 @pytest.mark.parametrize(
@@ -160,6 +164,9 @@ def test_throttle_is_throttled(code: str, status: int) -> None:
         ("502", 502),
         ("", 504),
         ("RequestTimeout", 408),
+        ("SomethingNew", 408),
+        ("SomethingNew", 500),
+        ("SomethingNew", 599),
     ],
 )
 def test_server_fault_is_transient_and_may_be_done(code: str, status: int) -> None:
@@ -189,6 +196,24 @@ def test_other_refusal_keeps_its_code(code: str, ours_: str) -> None:
     assert error.transient is (ours_ == "QueueDeletedRecently")
     if ours_ != "QueueDeletedRecently":
         assert "said so" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("QueueNameExists", "exists with other attributes"),
+        ("KMS.DisabledException", "the queue's KMS key cannot be used"),
+        ("InvalidAttributeName", "SQS refused it (InvalidAttributeName: said so)"),
+    ],
+)
+def test_other_refusal_says_what_it_means(code: str, says: str) -> None:
+    assert says in str(ours(refusal(code)))
+
+
+@pytest.mark.parametrize("body", [b"", b'{"message": "Moved"}', b"<html></html>"])
+def test_redirection_says_where_to(body: bytes) -> None:
+    error = ours(refusal_of("SendMessageBatch", 307, {"Location": "http://there/"}, body))
+    assert "a redirection to http://there/, which is not followed" in str(error)
 
 
 # ----------------------------------------------------------------------------- clock
@@ -600,6 +625,7 @@ def test_413_is_no_passing_error_whoever_says_it() -> None:
         error = ours(refusal_of("SendMessageBatch", 413, {}, body))
         assert type(error) is QueueError
         assert (error.transient, error.maybe_done, error.code) == (False, False, "413")
+        assert "more than the endpoint, or a proxy in between, takes" in str(error)
         assert too_large(error.code, str(error)) == 0
 
 
