@@ -220,11 +220,15 @@ class SendError(SQSOrchestratorError):
 
 
 class MessageTooLarge(SendError):
-    """The message is larger than SQS takes. Raised before anything is sent.
+    """The message is larger than SQS takes, or than its queue does.
+
+    What is larger than any queue takes is raised before anything is sent. A queue may have a
+    limit of its own (`MaximumMessageSize`), and so may a server that imitates SQS or a proxy:
+    that shows when the message is refused, alone and not for the others of its batch.
 
     Attributes:
         size: The size of the message in bytes, attributes included.
-        limit: The most that SQS takes.
+        limit: The most that is taken, in bytes; 0 where the refusal did not say it.
     """
 
     def __init__(

@@ -6,19 +6,23 @@ all its queues, and belongs to the publisher, reply queue or poller whose host r
 An entry is tried again while what failed is passing (throttling, a server's fault, a lost
 connection) and the entry has not expired or been withdrawn. So a timeout is exact whatever
 SQS does, and nobody else has to think about trying again.
+
+A batch that was refused as a whole, and may go through without one of its entries or with
+fewer bytes, goes again in parts, one after another in its own place among those in flight.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 from .core.backoff import Backoff
-from .core.batching import Lane, Policy
-from .errors import QueueError, SendError
+from .core.batching import Lane, Limits, Parts, Policy
+from .core.checks import shown
+from .errors import MessageTooLarge, QueueError, SendError, again
 from .logs import get_logger
-from .sqs.failures import error_of_entry
+from .sqs.failures import error_of_entry, may_pass_in_parts, too_large
 from .sqs.port import Failure
 from .tasks import Host
 
@@ -53,6 +57,8 @@ class Entry:
 
 
 E = TypeVar("E", bound=Entry)
+
+_Answer: TypeAlias = Sequence[str | Failure | None] | QueueError
 
 
 class _Running(Lane[E]):
@@ -90,6 +96,7 @@ class Lanes(Generic[E]):
         self._operation = operation
         self._policy = policy
         self._lanes: dict[str, _Running[E]] = {}
+        self._limits = Limits()
         self._flushed: asyncio.Event | None = None
         self.batches = 0
         """Batch calls made."""
@@ -105,6 +112,7 @@ class Lanes(Generic[E]):
         if lane is None:
             lane = self._lanes[url] = _Running(url, self._policy(url))
             lane.flushing = self._flushed is not None
+            self._limit(lane)
         lane.add(entry, entry.size, self._loop.time())
         self._schedule(lane)
 
@@ -136,6 +144,11 @@ class Lanes(Generic[E]):
                 lane.timer.cancel()
         self._lanes.clear()
 
+    def _limit(self, lane: _Running[E]) -> None:
+        """Let the lane pack no more into a batch than its queue is known to take."""
+        most = self._limits.of(lane.url, self._loop.time()) if len(self._limits) else None
+        lane.max_bytes = lane.policy.max_bytes if most is None else most
+
     def _schedule(self, lane: _Running[E]) -> None:
         # Not at once: whatever else this turn of the loop adds should travel with it.
         if not lane.scheduled:
@@ -163,35 +176,85 @@ class Lanes(Generic[E]):
             lane.timer = loop.call_at(max(due, now), self._schedule, lane, context=self._context)
 
     async def _carry_out(self, lane: _Running[E], batch: list[E]) -> None:
-        # Empty when cancelled: the host is ending, and tells whoever still waits.
-        results: Sequence[str | Failure | QueueError | None] = ()
+        passing: list[E] = []
         try:
-            results = await self._operation(lane.url, batch)
-        except QueueError as error:
-            results = [error] * len(batch)
-        except Exception as error:
-            logger.exception("a batch for %s failed in a way that it should not", lane.url)
-            results = [
-                QueueError(
-                    f"a batch for {lane.url} failed: {error!r}", queue=lane.url, maybe_done=True
-                )
-            ] * len(batch)
+            answer = await self._answer(lane, batch)
+            if isinstance(answer, QueueError) and len(batch) > 1 and may_pass_in_parts(answer):
+                await self._in_parts(lane, batch, answer, passing)
+            else:
+                passing += self._settle(lane, batch, answer)
         finally:
+            # Also when cancelled: the host is ending then, and tells whoever still waits.
             lane.batch_ended()
-            self._settle(lane, batch, results)
+            self._let_go_again(lane, passing, all_failed=len(passing) == len(batch))
+            self._limit(lane)
             self._schedule(lane)
 
-    def _settle(
-        self,
-        lane: _Running[E],
-        batch: list[E],
-        results: Sequence[str | Failure | QueueError | None],
+    async def _answer(self, lane: _Running[E], batch: Sequence[E]) -> _Answer:
+        try:
+            answer = await self._operation(lane.url, batch)
+            if len(answer) != len(batch):
+                raise ValueError(f"{len(answer)} results for {len(batch)} entries")
+            return answer
+        except QueueError as error:
+            return error
+        except Exception as error:
+            logger.exception("a batch for %s failed in a way that it should not", lane.url)
+            return QueueError(
+                f"a batch for {lane.url} failed: {shown(error)}", queue=lane.url, maybe_done=True
+            )
+
+    async def _in_parts(
+        self, lane: _Running[E], batch: list[E], refusal: QueueError, passing: list[E]
     ) -> None:
-        """Tell each entry what became of it, or let it go again."""
+        """Send again in parts what was refused as a whole; *passing* gets what may go again.
+
+        The parts go one after another, in their order, and no further than to the first that
+        fails for another reason: what follows must not overtake it, and would fare no better.
+        """
+        sizes = [entry.size for entry in batch]
+        parts = Parts(sizes, self._limits.of(lane.url, self._loop.time()))
+        parts.refused(too_large(refusal.code, refusal.message))
+        while (part := parts.following()) is not None:
+            wanted = self._still_wanted(batch[part], refusal)
+            answer: _Answer = ()
+            if wanted:
+                self.batches += 1
+                answer = await self._answer(lane, wanted)
+            if not isinstance(answer, QueueError):
+                passing += self._settle(lane, wanted, answer)
+                parts.taken(sum(entry.size for entry in wanted))
+            elif may_pass_in_parts(answer):
+                if len(batch[part]) == 1:
+                    self._settle(lane, wanted, answer)
+                parts.refused(too_large(answer.code, answer.message))
+            else:
+                passing += self._settle(lane, wanted, answer)
+                untried = again(answer)
+                untried.maybe_done = False
+                passing += self._settle(lane, batch[part.stop :], untried)
+                return
+        if parts.limit is not None:
+            self._limits.learn(lane.url, parts.limit, self._loop.time())
+            logger.debug(
+                "batches for %s get no more than %d bytes for a while: one of %d was refused: %s",
+                *(lane.url, parts.limit, sum(sizes), refusal),
+            )
+
+    def _still_wanted(self, entries: Sequence[E], refusal: QueueError) -> list[E]:
+        """What of *entries* is to be sent again; those that have expired hear of the refusal."""
         now = self._loop.time()
-        again: list[tuple[E, int]] = []
-        passing = 0
-        for entry, result in zip(batch, results, strict=False):
+        wanted = [e for e in entries if not e.withdrawn and now < e.expires]
+        for entry in entries:
+            if now >= entry.expires:
+                self._tell(entry, refusal)
+        return wanted
+
+    def _settle(self, lane: _Running[E], entries: Sequence[E], answer: _Answer) -> list[E]:
+        """Tell each entry what became of it; gives those that failed for a passing reason."""
+        passing: list[E] = []
+        results = [answer] * len(entries) if isinstance(answer, QueueError) else answer
+        for entry, result in zip(entries, results, strict=True):
             error: QueueError | SendError
             if isinstance(result, QueueError):
                 error = result
@@ -204,21 +267,32 @@ class Lanes(Generic[E]):
                 may_pass, maybe_done = error.transient, error.maybe_done
             else:
                 may_pass, maybe_done = False, error.maybe_sent
-            passing += may_pass
             entry.last_error = error
             entry.maybe_done |= maybe_done
-            if may_pass and not entry.withdrawn and now < entry.expires:
-                again.append((entry, entry.size))
+            if may_pass:
+                passing.append(entry)
             else:
-                self._tell(entry, error)
-        if passing < len(batch):
+                self._tell(entry, _for_its_size(entry, error, lane.url) or error)
+        return passing
+
+    def _let_go_again(self, lane: _Running[E], passing: Sequence[E], *, all_failed: bool) -> None:
+        """Let those of a batch wait again that failed for a *passing* reason, if it is not too
+        late for that."""
+        now = self._loop.time()
+        if not all_failed:
             # What failed alone rides along with the next batch.
             lane.resume()
             lane.backoff.reset()
         elif not lane.paused(now):
             # Batches that were under way together count as one failure, not as many.
             lane.pause(now + lane.backoff.next())
-        lane.put_back(again, now)
+        back: list[tuple[E, int]] = []
+        for entry in passing:
+            if not entry.withdrawn and now < entry.expires:
+                back.append((entry, entry.size))
+            elif entry.last_error is not None:
+                self._tell(entry, entry.last_error)
+        lane.put_back(back, now)
 
     @staticmethod
     def _tell(entry: E, outcome: str | QueueError | SendError | None) -> None:
@@ -231,3 +305,18 @@ class Lanes(Generic[E]):
                 entry.done(outcome)
         except Exception:  # it must not keep the others of its batch from hearing
             logger.exception("an entry of a batch failed to take its result")
+
+
+def _for_its_size(entry: Entry, error: QueueError | SendError, url: str) -> MessageTooLarge | None:
+    """The error of a message that was refused for its size alone."""
+    limit = too_large(error.code, error.message)
+    if limit is None or not entry.size:
+        return None
+    return MessageTooLarge(
+        f"the message has {entry.size} bytes with its attributes, and its queue does not take as"
+        f" many: {error}",
+        queue=url,
+        code=error.code,
+        size=entry.size,
+        limit=limit,
+    )

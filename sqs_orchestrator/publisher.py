@@ -249,7 +249,7 @@ class Publisher:
 
         Raises:
             InvalidMessage: If SQS would refuse it: characters, attributes, counts.
-            MessageTooLarge: If it is larger than 1 MiB, attributes included.
+            MessageTooLarge: If it is larger than 1 MiB with attributes, or than its queue takes.
             SendError: If SQS refused it, or did not confirm it in time (`maybe_sent`).
             QueueNotFound: If there is no such queue.
             AccessDenied: If `sqs:SendMessage` is not allowed.
@@ -363,7 +363,7 @@ class Publisher:
             RequestError: If the reply is not of the type that *returns* names, or the codec
                 failed on it, which is then the error's `__cause__`.
             InvalidMessage: If SQS would refuse the message: characters, attributes, counts.
-            MessageTooLarge: If it is larger than 1 MiB, attributes included.
+            MessageTooLarge: If it is larger than 1 MiB with attributes, or than its queue takes.
             SendError: If SQS refused it.
             QueueNotFound: If there is no such queue.
             AccessDenied: If a permission is missing, on either queue.
@@ -486,7 +486,7 @@ class Publisher:
         Raises:
             InvalidMessage: If the address is none that may be answered, or SQS would
                 refuse the message.
-            MessageTooLarge: If it is larger than 1 MiB, attributes included.
+            MessageTooLarge: If it is larger than 1 MiB with attributes, or than its queue takes.
             QueueNotFound: If the requester's queue is gone.
             AccessDenied: If `sqs:SendMessage`, or `sqs:GetQueueUrl` where it is needed, is not
                 allowed there.

@@ -12,18 +12,29 @@ later ones of its group.
 
 After a failure a lane pauses, and then one batch at a time finds out whether it works again:
 a full lane must not greet a service that is down with sixteen calls after each pause.
+
+A batch that is refused as a whole, for its size or for one of its entries, goes again in
+*parts*, down to single entries, so that each gets a verdict of its own. What that shows of the
+size that a queue takes is kept for a while.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
-from .limits import BATCH_BYTES, BATCH_ENTRIES
+from .limits import BATCH_BYTES, BATCH_ENTRIES, FORMER_BATCH_BYTES
 
 T = TypeVar("T")
+
+LIMIT_KEPT: Final = 600.0
+"""Seconds for which the size of batches that a queue was seen to refuse is kept to. After that
+a full batch shows whether it still does: one refused call in ten minutes, if so."""
+
+MOST_LIMITS: Final = 1000
+"""Queues of which that is kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,11 +59,14 @@ class Lane(Generic[T]):
         "_troubled",
         "_waiting",
         "flushing",
+        "max_bytes",
         "policy",
     )
 
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
+        self.max_bytes = policy.max_bytes
+        """Bytes in one batch: the policy's, or fewer where the queue takes fewer."""
         self.flushing = False
         """Send part-filled batches at once: no more company will come."""
         # Ordered by departure; a dictionary, since entries are withdrawn from the middle.
@@ -120,7 +134,7 @@ class Lane(Generic[T]):
         if due is None or due > now:
             return None
         batch: list[T] = []
-        room = self.policy.max_bytes
+        room = self.max_bytes
         while self._waiting and len(batch) < self.policy.max_entries:
             entry, (size, _) = next(iter(self._waiting.items()))
             # An entry too large for any batch goes alone: SQS will say what it thinks of it.
@@ -139,8 +153,146 @@ class Lane(Generic[T]):
         most_in_flight = 1 if self._troubled else self.policy.most_in_flight
         if not self._waiting or self._in_flight >= most_in_flight:
             return None
-        full = len(self._waiting) >= self.policy.max_entries or self._bytes >= self.policy.max_bytes
+        full = len(self._waiting) >= self.policy.max_entries or self._bytes >= self.max_bytes
         if full or self.flushing or not (self._in_flight or self.policy.patient):
             return self._paused_until
         _, since = next(iter(self._waiting.values()))
         return max(self._paused_until, since + self.policy.linger)
+
+
+class Parts:
+    """The parts in which a refused batch goes again: slices of it, in its order.
+
+    Its entries are known here by their *sizes* alone. Whoever sends takes `following`, and says
+    what came of it: `refused`, or `taken`. *limit* is the size that the queue is known to take.
+    """
+
+    def __init__(self, sizes: Sequence[int], limit: int | None = None) -> None:
+        self._sizes = sizes
+        self._slices = [slice(0, len(sizes))]
+        """What is still to go, the next one last."""
+        self._room = limit
+        """Bytes in one part."""
+        self._learnt = False
+        self._largest = 0
+        self._explained = False
+
+    def refused(self, limit: int | None) -> None:
+        """The part that is `following` was refused: as a whole, so that smaller ones follow in
+        its place, or as a single entry, which has its verdict now. *limit* is `None` where that
+        was not for its size; else the size that is taken, or 0 where that is not known."""
+        part = self._slices.pop()
+        sizes = self._sizes[part]
+        if len(sizes) == 1:
+            # Every refusal before was for the sake of this one, as far as one can know.
+            self._explained = True
+            return
+        total = sum(sizes)
+        if limit is not None and 0 < limit < max(sizes):
+            self._replace(part, _apart(sizes, limit))
+            return
+        if limit is not None and total > 0:
+            self._learnt = True
+            self._room = _smaller(total, limit, self._room)
+        if self._room is not None and self._room < total:
+            self._replace(part, _packed(sizes, self._room))
+        else:
+            half = len(sizes) // 2
+            self._replace(part, [half, len(sizes) - half])
+
+    def taken(self, size: int) -> None:
+        """The call for the part that is `following` went through, with *size* bytes; 0 where
+        nothing of it was left to send."""
+        self._slices.pop()
+        self._largest = max(self._largest, size)
+
+    def following(self) -> slice | None:
+        """The part to send now; `None` when all have gone."""
+        while self._slices:
+            part = self._slices[-1]
+            sizes = self._sizes[part]
+            if self._room is None or len(sizes) == 1 or sum(sizes) <= self._room:
+                return part
+            self._slices.pop()
+            self._replace(part, _packed(sizes, self._room))
+        return None
+
+    @property
+    def limit(self) -> int | None:
+        """The bytes in one batch that the queue takes, if the refusals have shown it: they were
+        for no single entry's sake."""
+        if self._explained or self._slices:
+            return None
+        return self._room if self._learnt else self._largest or None
+
+    def _replace(self, part: slice, counts: list[int]) -> None:
+        stop = part.stop
+        for count in reversed(counts):
+            self._slices.append(slice(stop - count, stop))
+            stop -= count
+
+
+def _smaller(total: int, limit: int, known: int | None) -> int:
+    """What to try instead of *total* bytes: the *limit*, where the refusal has said it."""
+    if 0 < limit < total:
+        return limit
+    if known is not None and known < total:
+        return known
+    if limit == 0 and total > FORMER_BATCH_BYTES:
+        return FORMER_BATCH_BYTES
+    return max(1, total // 2)
+
+
+def _packed(sizes: Sequence[int], room: int) -> list[int]:
+    """How many of *sizes*, one after another, go into each part of at most *room* bytes."""
+    counts: list[int] = []
+    left = -1
+    for size in sizes:
+        if size > left:
+            counts.append(0)
+            left = room
+        counts[-1] += 1
+        left -= size
+    return counts
+
+
+def _apart(sizes: Sequence[int], limit: int) -> list[int]:
+    """The same, with each that is larger than *limit* in a part of its own."""
+    counts: list[int] = []
+    together = False
+    for size in sizes:
+        if size <= limit and together:
+            counts[-1] += 1
+        else:
+            counts.append(1)
+        together = size <= limit
+    return counts
+
+
+class Limits:
+    """How many bytes of a batch the queues take that were seen to take less than others."""
+
+    __slots__ = ("_of",)
+
+    def __init__(self) -> None:
+        self._of: OrderedDict[str, tuple[int, float]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._of)
+
+    def learn(self, url: str, most: int, now: float) -> None:
+        """The queue at *url* takes no more than *most* bytes."""
+        self._of[url] = (most, now + LIMIT_KEPT)
+        self._of.move_to_end(url)
+        if len(self._of) > MOST_LIMITS:
+            self._of.popitem(last=False)
+
+    def of(self, url: str, now: float) -> int | None:
+        """What the queue at *url* takes, where that is known."""
+        found = self._of.get(url)
+        if found is None:
+            return None
+        if now >= found[1]:
+            del self._of[url]
+            return None
+        return found[0]

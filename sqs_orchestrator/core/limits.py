@@ -15,6 +15,9 @@ ChangeMessageVisibilityBatch), and messages in one ReceiveMessage."""
 BATCH_BYTES: Final = 1_048_576
 """Bytes in one SendMessageBatch, all bodies and attributes together (Quotas)."""
 
+FORMER_BATCH_BYTES: Final = 262_144
+"""What BATCH_BYTES was until 2025, and still is with servers that imitate SQS."""
+
 MESSAGE_BYTES: Final = 1_048_576
 """Bytes in one message: body, and names, types and values of its attributes (Quotas)."""
 

@@ -38,6 +38,7 @@ __all__ = [
     "error_of",
     "error_of_entry",
     "is_skew",
+    "may_pass_in_parts",
     "own_code",
     "refusal_of",
     "short",
@@ -371,6 +372,31 @@ def error_of_entry(operation: str, queue: str, failure: Failure) -> QueueError |
     # SQS names what it has not done, so nothing was, unless the port itself says otherwise.
     error.maybe_done = failure.maybe_done
     return error
+
+
+def may_pass_in_parts(error: QueueError) -> bool:
+    """Whether a batch that was refused as a whole may go through without one of its entries, or
+    with fewer bytes. The codes are too many to tell what for; it is for neither where it will
+    pass, or is about the queue, a permission or the connection."""
+    code = error.code or ""
+    return (
+        type(error) is QueueError
+        and not error.transient
+        and not error.maybe_done
+        and not code.startswith(("KMS.", "Kms"))
+        and code not in _NO_CONNECTION
+    )
+
+
+_NO_CONNECTION: Final = frozenset(
+    {
+        "ClientConnectorCertificateError",
+        "ClientConnectorSSLError",
+        "InvalidURL",
+        "InvalidUrlClientError",
+        "SSLError",
+    }
+)
 
 
 def too_large(code: str | None, text: str) -> int | None:

@@ -8,7 +8,7 @@ those are what errors, permissions and bills speak of.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -73,6 +73,7 @@ class _Fault:
     gate: Gate | None = None
     predicate: Callable[[Any], bool] | None = None
     failure: Failure | None = None
+    batch: Callable[[Sequence[Any]], bool] | None = None
 
     def spend(self) -> None:
         if self.times is not None:
@@ -168,6 +169,20 @@ class Faults:
         receipt handle with its seconds."""
         self._add(_Fault(operation, queue, times, predicate=predicate, failure=failure))
 
+    def fail_batches(
+        self,
+        operation: str,
+        predicate: Callable[[Sequence[Any]], bool],
+        error: AnError,
+        *,
+        times: int | None = None,
+        queue: str | None = None,
+    ) -> None:
+        """Refuse as a whole, with *error*, those batch calls for whose entries *predicate* is
+        true, as servers do that take fewer bytes in a batch, or stumble over one entry. Entries
+        are what `fail_entries` says."""
+        self._add(_Fault(operation, queue, times, error=error, batch=predicate))
+
     def clear(self) -> None:
         """Forget all faults. Calls held at a gate stay there until it is released."""
         self._faults.clear()
@@ -177,7 +192,7 @@ class Faults:
     async def happen(self, operation: str, queue: str | None, *, before: bool) -> None:
         """Let happen what was ordered for this call: before it is done, or after."""
         for fault in self._of(operation, queue):
-            if fault.before is not before or fault.predicate is not None:
+            if fault.before is not before or fault.predicate or fault.batch:
                 continue
             fault.spend()
             if fault.seconds:
@@ -194,6 +209,13 @@ class Faults:
                 fault.spend()
                 return fault.failure
         return None
+
+    def check_batch(self, operation: str, queue: str | None, entries: Sequence[Any]) -> None:
+        """Raise the error that was ordered for a batch of these entries, if one was."""
+        for fault in self._of(operation, queue):
+            if fault.batch is not None and fault.error is not None and fault.batch(entries):
+                fault.spend()
+                raise _made(fault.error, operation, queue)
 
     def _of(self, operation: str, queue: str | None) -> Iterator[_Fault]:
         if not self._faults:

@@ -324,7 +324,7 @@ class MemorySQS(Faults):
 
         def do() -> list[str | Failure]:
             queue = self.server.find(queue_url)
-            _check_batch(entries)
+            self._check_batch(operation, queue_url, entries)
             size = sum(size_of(entry) for entry in entries)
             if size > limits.BATCH_BYTES:
                 raise Refused(
@@ -371,7 +371,7 @@ class MemorySQS(Faults):
 
         def do() -> list[Failure | None]:
             queue = self.server.find(queue_url)
-            _check_batch(receipt_handles)
+            self._check_batch(operation, queue_url, receipt_handles)
             return [
                 self._refused(operation, queue_url, handle) or self.server.delete(queue, handle)
                 for handle in receipt_handles
@@ -386,7 +386,7 @@ class MemorySQS(Faults):
 
         def do() -> list[Failure | None]:
             queue = self.server.find(queue_url)
-            _check_batch(changes)
+            self._check_batch(operation, queue_url, changes)
             return [
                 self._refused(operation, queue_url, change)
                 or self.server.change_visibility(queue, *change)
@@ -458,6 +458,9 @@ class MemorySQS(Faults):
             result = do()
         except Refused as refusal:
             raise self._error(operation, queue, refusal) from None
+        except QueueError:
+            self._observe()
+            raise
         await self._end(operation, queue)
         return result
 
@@ -483,6 +486,11 @@ class MemorySQS(Faults):
         except (AccessDenied, QueueNotFound, Throttled):
             self._observe()  # these are answers of SQS; others are of the network, or may be
             raise
+
+    def _check_batch(self, operation: str, queue: str | None, entries: Sequence[Any]) -> None:
+        _check_batch(entries)
+        for faults in (self, self.server.faults):
+            faults.check_batch(operation, queue, entries)
 
     def _refused(self, operation: str, queue: str | None, entry: Any) -> Failure | None:
         return self.refused(operation, queue, entry) or self.server.faults.refused(

@@ -79,7 +79,9 @@ class Answering:
             done = True
             if error is None:
                 self._counts.replies += 1
-            elif isinstance(error, MessageTooLarge) and (smaller := self._smaller(decision, error)):
+            elif isinstance(error, MessageTooLarge) and (
+                smaller := self._smaller(held, decision, error)
+            ):
                 self._post(held, smaller, expires, forever=forever)
                 return
             elif forever and asyncio.get_running_loop().time() >= expires:
@@ -102,12 +104,11 @@ class Answering:
             held.answer_url, body, attributes, size=size, expires=expires, settled=settled
         )
 
-    def _smaller(self, decision: Answer | Fail, error: MessageTooLarge) -> Fail | None:
+    def _smaller(self, held: Held, decision: Answer | Fail, error: MessageTooLarge) -> Fail | None:
         """What to send in place of a reply that is larger than its queue takes: that it is so, or
         the code of a failure alone; `None` where that was it already."""
         if isinstance(decision, Answer):
-            self._counts.failed += 1
-            return outcomes.unsendable(error, expose=self._expose_errors)
+            return self._unsendable(held, error)
         bare = Fail(decision.code, decision.kind)
         return None if decision == bare else bare
 
@@ -118,12 +119,15 @@ class Answering:
             try:
                 return outcomes.reply_to_send(self._codec, reply_to, decision.value)
             except Exception as error:
-                self._counts.failed += 1
-                logger.error(
-                    "what the handler %r returned for message %s cannot be sent: %s",
-                    held.handler,
-                    held.received.message_id,
-                    quoted(text_of(error), 300),
-                )
-                decision = outcomes.unsendable(error, expose=self._expose_errors)
+                decision = self._unsendable(held, error)
         return outcomes.failure_to_send(reply_to, decision)
+
+    def _unsendable(self, held: Held, error: Exception) -> Fail:
+        self._counts.failed += 1
+        logger.error(
+            "what the handler %r returned for message %s cannot be sent: %s",
+            held.handler,
+            held.received.message_id,
+            quoted(text_of(error), 300),
+        )
+        return outcomes.unsendable(error, expose=self._expose_errors)

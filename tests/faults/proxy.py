@@ -161,6 +161,8 @@ class FaultProxy:
         self.url = ""
         self.checks_clock = False
         """Refuse signatures that are more than five minutes off, as SQS does."""
+        self.most_bytes: int | None = None
+        """Refuse calls with larger bodies, as proxies do: by a page with 413."""
         self.delay = (0.02, 0.3)
         """Seconds by which `Fault.DELAYED` delays: at least, at most."""
         self.calls: Counter[str] = Counter()
@@ -172,6 +174,8 @@ class FaultProxy:
         """Receipt handles for whose delete SQS was asked."""
         self.refused_clocks = 0
         """Calls refused for their clock."""
+        self.refused_sizes = 0
+        """Calls refused for their size."""
         self._rules: tuple[Rule, ...] = ()
         self._random = random.Random(seed)
         self._later: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -286,6 +290,9 @@ class FaultProxy:
             json.loads(body) if body else {},
         )
         self.calls[call.operation] += 1
+        if self.most_bytes is not None and len(body) > self.most_bytes:
+            self.refused_sizes += 1
+            return _TOO_LARGE.response()
         if call.operation == "DeleteMessageBatch":
             self.deleted |= {entry["ReceiptHandle"] for entry in call.parameters["Entries"]}
         if self.checks_clock and (refusal := _clock_refusal(request.headers)) is not None:
@@ -480,6 +487,11 @@ _INTERNAL_ERROR: Final = _refusal(
     "com.amazon.coral.service#InternalFailure", "We encountered an internal error.", status=500
 )
 _HTML_ERROR: Final = Answer(b"<html><h1>Internal Server Error</h1></html>", 500, "text/html")
+_TOO_LARGE: Final = Answer(
+    b"<html><head><title>413 Request Entity Too Large</title></head></html>",
+    status=413,
+    content_type="text/html",
+)
 _UNAVAILABLE: Final = _refusal(
     "com.amazon.coral.service#ServiceUnavailableException", "Try again later.", status=503
 )

@@ -17,12 +17,14 @@ import pytest_asyncio
 from sqs_orchestrator import (
     Connection,
     Message,
+    MessageTooLarge,
     Poller,
     Publisher,
     QueueError,
     QueueNotFound,
     Reject,
     RemoteError,
+    Reply,
     ReplyQueue,
     ReplyTimeout,
     connect,
@@ -147,3 +149,41 @@ async def test_leaving_a_request_under_way_ends_it_and_its_queue(
             async with asyncio.timeout(1):
                 await publisher.request(queue, "a")
     assert await reply_queues(sqs, prefix) == []
+
+
+async def test_what_is_too_large_for_its_queue_says_so_and_harms_no_other(
+    sqs: Connection, queue: str, prefix: str
+) -> None:
+    # ElasticMQ has no limits of queues, but one of its own that is lower than this.
+    large = "x" * 300_000
+    small = f"small-{uuid.uuid4().hex[:8]}"
+    url = await sqs.create_queue(small, attributes={"MaximumMessageSize": 2048})
+
+    async def handle(message: Message) -> str:
+        return large if message.body == "large" else message.body
+
+    replies = ReplyQueue(sqs, prefix=prefix, attributes={"MaximumMessageSize": "2048"})
+    async with (
+        replies,
+        Publisher(sqs, reply_queue=replies) as publisher,
+        Poller(sqs, queue, handle, wait_time=1, reply_queue_prefixes=[prefix]),
+    ):
+        bodies = ["1", "large", "2"]
+        one, error, two = await asyncio.gather(
+            *(publisher.send(small, large if body == "large" else body) for body in bodies),
+            return_exceptions=True,
+        )
+        assert isinstance(one, str)
+        assert isinstance(two, str)
+        assert isinstance(error, MessageTooLarge)
+        assert (error.size, error.queue) == (300_000, small)
+        first, failure, last = await asyncio.gather(
+            *(publisher.request(queue, body, timeout=20) for body in bodies),
+            return_exceptions=True,
+        )
+        assert isinstance(first, Reply)
+        assert isinstance(last, Reply)
+        assert (first.body, last.body) == ("1", "2")
+        assert isinstance(failure, RemoteError)
+        assert failure.code == "reply_too_large"
+    await sqs.client.delete_queue(QueueUrl=url)

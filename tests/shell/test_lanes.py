@@ -10,8 +10,15 @@ from itertools import pairwise
 
 import pytest
 
-from sqs_orchestrator.core.batching import Policy
-from sqs_orchestrator.errors import AccessDenied, QueueError, QueueNotFound, SendError, Throttled
+from sqs_orchestrator.core.batching import LIMIT_KEPT, Policy
+from sqs_orchestrator.errors import (
+    AccessDenied,
+    MessageTooLarge,
+    QueueError,
+    QueueNotFound,
+    SendError,
+    Throttled,
+)
 from sqs_orchestrator.lanes import Entry, Lanes
 from sqs_orchestrator.sqs.port import Failure
 from sqs_orchestrator.tasks import Host
@@ -108,6 +115,19 @@ class Server:
                     left -= 1
                     results[place] = failure
             return results
+
+        self.answer = answer
+
+    def refuses_batches(
+        self, error: QueueError, predicate: Callable[[Sequence[Item]], bool]
+    ) -> None:
+        """Let batches fail as a whole for which *predicate* is true."""
+        well = self.answer
+
+        def answer(batch: Sequence[Item]) -> Sequence[str | Failure | None]:
+            if predicate(batch):
+                raise error
+            return well(batch)
 
         self.answer = answer
 
@@ -384,6 +404,21 @@ async def test_unexpected_error_reaches_the_batch_and_not_the_host(
         assert later.outcomes == ["id of c"]
 
 
+async def test_answer_for_another_number_of_entries_is_none(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.answer = lambda batch: ["one id"]
+    async with lanes_to(server) as lanes:
+        entries = items("ab")
+        add(lanes, entries)
+        await asyncio.sleep(2)
+    for entry in entries:
+        [error] = entry.outcomes
+        assert isinstance(error, QueueError)
+        assert error.maybe_done
+    assert "1 results for 2 entries" in caplog.text
+
+
 async def test_entry_that_stumbles_over_its_result_harms_no_other(
     server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -444,6 +479,245 @@ async def test_lane_in_trouble_probes_with_one_batch(server: Server) -> None:
         assert server.in_flight == 1
         await asyncio.sleep(1.0)
         assert server.in_flight == 15
+
+
+# ----------------------------------------------------- batches refused as a whole
+
+REFUSALS = {
+    "ElasticMQ": QueueError("SQS refused it (MessageTooLong)", code="InvalidAttributeValue"),
+    "SQS": QueueError(
+        "Batch requests cannot be longer than 350 bytes.", code="BatchRequestTooLong"
+    ),
+    "a proxy": QueueError("Request Entity Too Large", code="413"),
+    "without a sign": QueueError("no", code="InvalidParameterValue"),
+}
+
+
+def over(most: int) -> Callable[[Sequence[Item]], bool]:
+    return lambda batch: sum(item.size for item in batch) > most
+
+
+def with_(*names: str) -> Callable[[Sequence[Item]], bool]:
+    return lambda batch: any(item.name in names for item in batch)
+
+
+@pytest.mark.parametrize("refusal", list(REFUSALS.values()), ids=list(REFUSALS))
+async def test_batch_refused_for_its_size_goes_in_parts_and_the_limit_is_kept_to(
+    server: Server, refusal: QueueError
+) -> None:
+    server.refuses_batches(refusal, over(350))
+    async with lanes_to(server) as lanes:
+        entries = items("abcdefghij")
+        add(lanes, entries)
+        await lanes.flush()
+        assert [entry.outcomes for entry in entries] == [[f"id of {name}"] for name in "abcdefghij"]
+        assert server.most_in_flight == 1
+        assert lanes.batches == len(server.batches) <= 10
+        # Also by the lane that comes after the one that learnt it.
+        assert not lanes._lanes
+        before = len(server.batches)
+        add(lanes, items("klmnopqrst"))
+        await lanes.flush()
+    later = server.sent[before:]
+    assert "".join(sorted("".join(later))) == "klmnopqrst"
+    assert max(map(len, later)) <= 3
+    assert len(later) <= 5
+
+
+async def test_limit_that_is_gone_is_found_out(server: Server) -> None:
+    well = server.answer
+    server.refuses_batches(REFUSALS["SQS"], over(350))
+    async with lanes_to(server) as lanes:
+        add(lanes, items("abcdefghij"))
+        await lanes.flush()
+        server.answer = well
+        before = len(server.batches)
+        add(lanes, items("abcdefghij"))
+        await lanes.flush()
+        assert server.sent[before:] != ["abcdefghij"]
+        await asyncio.sleep(LIMIT_KEPT)
+        before = len(server.batches)
+        add(lanes, items("abcdefghij"))
+        await lanes.flush()
+        assert server.sent[before:] == ["abcdefghij"]
+
+
+async def test_limit_of_one_queue_is_none_of_another(server: Server) -> None:
+    server.refuses_batches(REFUSALS["SQS"], lambda batch: over(350)(batch) and "a" in str(batch))
+    async with lanes_to(server) as lanes:
+        add(lanes, items("abcdefghij"), "one")
+        await lanes.flush()
+        before = len(server.batches)
+        add(lanes, items("klmnopqrst"), "two")
+        await lanes.flush()
+    assert server.sent[before:] == ["klmnopqrst"]
+
+
+async def test_batch_refused_for_one_entry_leaves_the_others_alone(server: Server) -> None:
+    refusal = QueueError("what is this", code="InvalidParameterValue")
+    server.refuses_batches(refusal, with_("d"))
+    async with lanes_to(server) as lanes:
+        entries = items("abcdefghij")
+        add(lanes, entries)
+        await asyncio.sleep(20)
+        before = len(server.batches)
+        add(lanes, items("0123456789"))
+        await asyncio.sleep(5)
+    for entry in entries:
+        assert entry.outcomes == ([refusal] if entry.name == "d" else [f"id of {entry.name}"])
+    assert server.sent[before:] == ["0123456789"]
+
+
+@pytest.mark.parametrize(
+    ("refusal", "limit"),
+    list(zip(REFUSALS.values(), [0, 350, 0, None], strict=True)),
+    ids=list(REFUSALS),
+)
+async def test_message_refused_for_its_size_alone_is_too_large(
+    server: Server, refusal: QueueError, limit: int | None
+) -> None:
+    server.refuses_batches(refusal, over(350))
+    async with lanes_to(server) as lanes:
+        entries = [Item("a"), Item("b", size=400), Item("c")]
+        add(lanes, entries)
+        await asyncio.sleep(20)
+    a, b, c = entries
+    assert (a.outcomes, c.outcomes) == (["id of a"], ["id of c"])
+    [error] = b.outcomes
+    if limit is None:
+        assert error is refusal
+    else:
+        assert isinstance(error, MessageTooLarge)
+        assert (error.size, error.limit, error.code) == (400, limit, refusal.code)
+        assert error.queue == "url"
+
+
+@pytest.mark.parametrize("sender_fault", [True, False])
+async def test_entry_refused_for_its_size_is_too_large(server: Server, sender_fault: bool) -> None:
+    text = "One or more parameters are invalid. Reason: Message must be shorter than 90 bytes."
+    server.refuses("b", Failure("InvalidParameterValue", text, sender_fault=sender_fault))
+    async with lanes_to(server) as lanes:
+        a, b = entries = items("ab")
+        add(lanes, entries)
+        await asyncio.sleep(5)
+    assert a.outcomes == ["id of a"]
+    [error] = b.outcomes
+    assert isinstance(error, MessageTooLarge)
+    assert (error.size, error.limit) == (100, 90)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        DENIED,
+        QueueNotFound("gone", code="QueueDoesNotExist"),
+        QueueError("no key", code="KMS.DisabledException"),
+        QueueError("no certificate", code="ClientConnectorCertificateError"),
+        QueueError("who knows", code="Odd", maybe_done=True),
+    ],
+    ids=lambda error: error.code,
+)
+async def test_refusal_that_is_for_no_entry_and_no_size_is_not_asked_for_again(
+    server: Server, error: QueueError
+) -> None:
+    server.fails(error)
+    async with lanes_to(server) as lanes:
+        entries = items("abc")
+        add(lanes, entries)
+        await asyncio.sleep(20)
+    assert server.sent == ["abc"]
+    assert [entry.outcomes for entry in entries] == [[error]] * 3
+
+
+async def test_parts_hear_what_became_of_them_before_the_others_do(server: Server) -> None:
+    server.refuses_batches(REFUSALS["SQS"], over(350))
+    async with lanes_to(server) as lanes:
+        entries = items("abcdefghij")
+        add(lanes, entries)
+        await asyncio.sleep(2.5)
+        assert [len(entry.outcomes) for entry in entries] == [1] * 3 + [0] * 7
+
+
+async def test_part_that_fails_for_a_passing_reason_goes_again_with_what_follows_it(
+    server: Server,
+) -> None:
+    server.refuses_batches(REFUSALS["SQS"], over(350))
+    async with lanes_to(server, ORDERED) as lanes:
+        entries = items("abcdefghij")
+        add(lanes, entries)
+        await asyncio.sleep(1.5)
+        server.fails(LOST, times=1)
+        await asyncio.sleep(1)
+        add(lanes, items("k"))
+        # What was in that call may have been done, and nothing after it was tried.
+        assert [entry.maybe_done for entry in entries] == [True] * 3 + [False] * 7
+        await asyncio.sleep(20)
+    assert server.sent[:2] == ["abcdefghij", "abc"]
+    assert "".join(server.sent[2:]).endswith("k")
+    assert all(entry.outcomes == [f"id of {entry.name}"] for entry in entries)
+    # In their order: only what was refused or lost was sent before.
+    taken = [name for batch in server.sent[2:] if len(batch) <= 3 for name in batch]
+    assert taken == list("abcdefghijk")
+
+
+async def test_parts_of_an_ordered_lane_keep_the_order(server: Server) -> None:
+    server.refuses_batches(REFUSALS["without a sign"], with_("c", "h"))
+    taken: list[str] = []
+    well = server.answer
+
+    def answer(batch: Sequence[Item]) -> Sequence[str | Failure | None]:
+        results = well(batch)
+        taken.extend(item.name for item in batch)
+        return results
+
+    server.answer = answer
+    async with lanes_to(server, ORDERED) as lanes:
+        add(lanes, items("abcdefghij"))
+        await asyncio.sleep(0.5)
+        add(lanes, items("klm"))
+        await asyncio.sleep(30)
+    assert server.most_in_flight == 1
+    assert "".join(taken) == "abdefgijklm"
+
+
+async def test_loss_of_the_queue_ends_the_parts(server: Server) -> None:
+    gone = QueueNotFound("gone", code="QueueDoesNotExist")
+    server.refuses_batches(REFUSALS["SQS"], over(350))
+    async with lanes_to(server) as lanes:
+        entries = items("abcdefghij")
+        add(lanes, entries)
+        await asyncio.sleep(2.5)
+        server.fails(gone)
+        await asyncio.sleep(20)
+    assert len(server.batches) == 3
+    for entry in entries[3:]:
+        [error] = entry.outcomes
+        assert isinstance(error, QueueNotFound)
+
+
+async def test_withdrawn_and_expired_entries_do_not_travel_in_a_later_part(server: Server) -> None:
+    server.refuses_batches(REFUSALS["SQS"], over(350))
+    async with lanes_to(server) as lanes:
+        entries = items("abcdefghij")
+        entries[8].expires = 2.5
+        add(lanes, entries)
+        await asyncio.sleep(1.5)
+        for entry in (entries[3], entries[9]):
+            assert not lanes.withdraw("url", entry)
+        await asyncio.sleep(20)
+    assert server.sent == ["abcdefghij", "abc", "ef", "gh"]
+    assert (entries[3].outcomes, entries[9].outcomes) == ([], [])
+    assert entries[8].outcomes == [REFUSALS["SQS"]]
+
+
+async def test_host_that_ends_meanwhile_ends_the_parts(server: Server) -> None:
+    server.refuses_batches(REFUSALS["SQS"], over(350))
+    async with lanes_to(server) as lanes:
+        entries = items("abcdefghij")
+        add(lanes, entries)
+        await asyncio.sleep(2.5)
+    assert [len(entry.outcomes) for entry in entries] == [1] * 3 + [0] * 7
+    assert server.sent == ["abcdefghij", "abc", "def"]
 
 
 # ------------------------------------------------------------------------- FIFO

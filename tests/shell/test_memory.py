@@ -336,6 +336,39 @@ async def test_refused_deletes_leave_the_messages(sqs: MemorySQS) -> None:
     assert await sqs.delete(url, [message.receipt_handle]) == [None]
 
 
+async def test_batches_are_refused_as_a_whole_where_that_was_ordered(sqs: MemorySQS) -> None:
+    url = await make(sqs)
+    refusal = QueueError("no", code="InvalidParameterValue")
+    sqs.fail_batches(
+        "SendMessageBatch", lambda batch: any(entry.body == "b" for entry in batch), refusal
+    )
+    with pytest.raises(QueueError, match="no") as caught:
+        await sqs.send(url, [SendEntry("a"), SendEntry("b")])
+    assert caught.value is not refusal
+    assert sqs.server.messages(url) == []
+    assert len(await sqs.send(url, [SendEntry("a"), SendEntry("c")])) == 2
+
+
+@pytest.mark.parametrize("operation", ["DeleteMessageBatch", "ChangeMessageVisibilityBatch"])
+async def test_batches_of_receipts_are_refused_as_a_whole(sqs: MemorySQS, operation: str) -> None:
+    url = await make(sqs)
+    await send(sqs, url, "x")
+    message = await receive_one(sqs, url)
+    sqs.server.faults.fail_batches(operation, lambda batch: len(batch) == 1, QueueError, times=1)
+    handle = message.receipt_handle
+    for _ in range(2):
+        call = (
+            sqs.delete(url, [handle])
+            if operation == "DeleteMessageBatch"
+            else sqs.change_visibility(url, [(handle, 60)])
+        )
+        if sqs.calls[operation] == 0:
+            with pytest.raises(QueueError):
+                await call
+        else:
+            assert await call == [None]
+
+
 def test_fault_of_no_operation_is_a_mistake() -> None:
     with pytest.raises(ValueError, match="SendMessageBatch"):
         MemorySQS().fail("SendMessage")

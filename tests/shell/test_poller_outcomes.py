@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -26,7 +26,8 @@ from sqs_orchestrator import (
 from sqs_orchestrator.errors import AccessDenied, QueueNotFound, Throttled
 from sqs_orchestrator.outgoing import DELETE_PATIENCE
 from sqs_orchestrator.sqs.port import Failure, SendEntry
-from sqs_orchestrator.testing import MemoryServer
+from sqs_orchestrator.testing import MemoryServer, MemorySQS
+from sqs_orchestrator.testing.queues import size_of
 from sqs_orchestrator.worker import engine, outcomes
 from tests.shell.workers import REPLIES, Bench, bench_on, now, number, text, until
 
@@ -507,6 +508,123 @@ async def test_reply_that_is_too_large_says_so(bench: Bench) -> None:
         await until(lambda: bench.empty)
     assert bench.replies[0]["code"] == "reply_too_large"
     assert bench.replies[0]["type"] == "MessageTooLarge"
+
+
+def small_reply_queue(bench: Bench) -> None:
+    """A reply queue that takes no more than 2,000 bytes."""
+    bench.server.queue(REPLIES).attributes["MaximumMessageSize"] = "2000"
+
+
+def stingy_server(bench: Bench) -> None:
+    """A server like ElasticMQ: more than 2,000 bytes of a batch are refused as a whole."""
+    refusal = QueueError("SQS refused it (MessageTooLong)", code="InvalidAttributeValue")
+    bench.faults.fail_batches(
+        "SendMessageBatch", lambda batch: sum(map(size_of, batch)) > 2000, refusal, queue=REPLIES
+    )
+
+
+@pytest.mark.parametrize("limit", [small_reply_queue, stingy_server])
+async def test_reply_that_is_too_large_for_its_queue_says_so_and_harms_no_other(
+    bench: Bench, limit: Callable[[Bench], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def handle(message: Message) -> str:
+        return "x" * int(message.body)
+
+    limit(bench)
+    await bench.ask("10", "3000", "20", "30")
+    async with Poller(bench.sqs, "orders", handle) as poller:
+        await until(lambda: bench.empty)
+    replies = {
+        message.attributes["__AmazonSQSVirtualQueuesClient.QueueName"]["StringValue"]: message.body
+        for message in bench.at(REPLIES)
+    }
+    assert replies.keys() == {"10", "3000", "20", "30"}
+    assert json.loads(replies["3000"])["code"] == "reply_too_large"
+    assert json.loads(replies["3000"])["type"] == "MessageTooLarge"
+    assert [replies[size] for size in ("10", "20", "30")] == ["x" * 10, "x" * 20, "x" * 30]
+    statistics = poller.statistics()
+    assert (statistics.replies, statistics.failed, statistics.replies_dropped) == (4, 1, 0)
+    assert caplog.text.count("cannot be sent") == 1
+
+
+async def test_error_reply_that_is_too_large_for_its_queue_goes_without_details(
+    bench: Bench,
+) -> None:
+    small_reply_queue(bench)
+    await bench.ask("a")
+    handler = raising(Reject("sold out", code="sold_out", details="x" * 3000))
+    async with Poller(bench.sqs, "orders", handler):
+        await until(lambda: bench.empty)
+    assert bench.replies == [{"code": "sold_out", "type": "Reject", "message": "", "details": None}]
+
+
+async def test_reply_queue_that_takes_no_reply_at_all_gets_none(bench: Bench) -> None:
+    refusal = QueueError("Request Entity Too Large", code="413")
+    bench.faults.fail("SendMessageBatch", refusal, times=None, queue=REPLIES)
+    await bench.ask("a")
+    async with Poller(bench.sqs, "orders", returning("x")) as poller:
+        await until(lambda: bench.empty)
+    assert bench.server.calls["SendMessageBatch"] == 1 + 2
+    assert poller.statistics().replies_dropped == 1
+
+
+async def test_replies_refused_together_for_their_size_all_arrive_and_no_request_is_lost(
+    bench: Bench,
+) -> None:
+    stingy_server(bench)
+    together = asyncio.Event()
+
+    async def handle(message: Message) -> str:
+        if message.body == "49":
+            together.set()
+        await together.wait()
+        return "x" * 300
+
+    await bench.ask(*map(str, range(50)))
+    async with Poller(bench.sqs, "orders", handle, concurrency=50) as poller:
+        await until(lambda: bench.empty)
+    assert len(bench.at(REPLIES)) == 50
+    assert poller.statistics().replies_dropped == 0
+
+
+@pytest.mark.parametrize("bad", ["c", None], ids=["one bad handle", "no ten at once"])
+async def test_deletes_refused_as_a_whole_are_made_in_parts(bench: Bench, bad: str | None) -> None:
+    def refused(batch: Sequence[str]) -> bool:
+        if bad is None:
+            return len(batch) > 3
+        stored = {message.body: message.receipt_handle for message in bench.messages}
+        return stored.get(bad) in batch
+
+    refusal = QueueError("no", code="ReceiptHandleIsInvalid")
+    bench.faults.fail_batches("DeleteMessageBatch", refused, refusal)
+    await bench.send(*"abcdefghij")
+    async with Poller(bench.sqs, "orders", returning(None)):
+        await asyncio.sleep(5)
+        assert [message.body for message in bench.messages] == ([bad] if bad else [])
+
+
+async def test_extensions_refused_as_a_whole_are_made_in_parts(bench: Bench) -> None:
+    refusal = QueueError("no", code="InvalidParameterValue")
+
+    def refused(batch: Sequence[tuple[str, int]]) -> bool:
+        stored = {message.receipt_handle: message.body for message in bench.messages}
+        return any(stored.get(handle) == "c" for handle, _ in batch)
+
+    bench.faults.fail_batches("ChangeMessageVisibilityBatch", refused, refusal)
+    starts: list[str] = []
+
+    async def handle(message: Message) -> None:
+        starts.append(message.body)
+        await asyncio.sleep(50)
+
+    await bench.send(*"abcdef")
+    other = MemorySQS(bench.server)
+    async with Poller(bench.sqs, "orders", handle, visibility_timeout=20):
+        await asyncio.sleep(30)
+        # Of the others, none has become visible.
+        got = await other.receive(bench.url, wait_time=0, visibility_timeout=0)
+        assert {message.body for message in got} <= {"c"}
+        assert sorted(starts) == list("abcdef")
 
 
 class BadCodec(JSONCodec):

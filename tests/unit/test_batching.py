@@ -15,7 +15,15 @@ from hypothesis.stateful import (
     rule,
 )
 
-from sqs_orchestrator.core.batching import Lane, Policy
+from sqs_orchestrator.core.batching import (
+    LIMIT_KEPT,
+    MOST_LIMITS,
+    Lane,
+    Limits,
+    Parts,
+    Policy,
+)
+from sqs_orchestrator.core.limits import FORMER_BATCH_BYTES
 from tests.unit.strategies import more
 
 STANDARD = Policy(linger=0.02)
@@ -222,6 +230,151 @@ def test_batches_keep_order_and_limits(sizes: list[int]) -> None:
 
 
 # ------------------------------------------------------------------ any life of it
+
+# ------------------------------------------------------------------------ parts
+
+
+class Picky:
+    """A server that refuses whole batches: of more bytes than *most*, or with an entry out of
+    *bad*. *tells* is how: not at all, that it is for the size, or the limit too."""
+
+    def __init__(self, most: int, bad: frozenset[int] = frozenset(), tells: str = "") -> None:
+        self.most = most
+        self.bad = bad
+        self.tells = tells
+        self.calls = 1
+
+    def said(self, sizes: list[int], entries: list[int]) -> int | None:
+        """What `Parts.refused` is told; `-1` where the batch is taken."""
+        if sum(sizes[entry] for entry in entries) > self.most:
+            return {"": None, "size": 0, "limit": self.most}[self.tells]
+        return None if self.bad & set(entries) else -1
+
+    def take(self, sizes: list[int], limit: int | None = None) -> tuple[Parts, list[list[int]]]:
+        """The parts taken of a batch that has just been refused."""
+        entries = list(range(len(sizes)))
+        parts = Parts(sizes, limit)
+        parts.refused(self.said(sizes, entries))
+        taken = []
+        while (part := parts.following()) is not None:
+            self.calls += 1
+            said = self.said(sizes, entries[part])
+            if said == -1:
+                taken.append(entries[part])
+                parts.taken(sum(sizes[part]))
+            else:
+                parts.refused(said)
+        return parts, taken
+
+
+@pytest.mark.parametrize("tells", ["", "size", "limit"])
+def test_batch_over_the_limit_goes_in_parts_and_the_limit_is_learnt(tells: str) -> None:
+    server = Picky(300, tells=tells)
+    parts, taken = server.take([100] * 10)
+    assert [entry for part in taken for entry in part] == list(range(10))
+    assert parts.limit is not None
+    assert 200 <= parts.limit <= 300
+    assert server.calls <= 10
+
+
+def test_former_limit_of_sqs_is_tried_first_where_none_is_told() -> None:
+    server = Picky(FORMER_BATCH_BYTES, tells="size")
+    parts, taken = server.take([30_000] * 10)
+    assert [len(part) for part in taken] == [8, 2]
+    assert parts.limit == FORMER_BATCH_BYTES
+
+
+def test_told_limit_is_taken_at_its_word() -> None:
+    server = Picky(550, tells="limit")
+    parts, taken = server.take([100] * 10)
+    assert [len(part) for part in taken] == [5, 5]
+    assert parts.limit == 550
+
+
+def test_told_limit_that_a_single_entry_exceeds_sets_that_one_apart() -> None:
+    sizes = [10, 10, 2000, 10, 10, 10]
+    parts = Parts(sizes)
+    parts.refused(1024)
+    slices = []
+    while (part := parts.following()) is not None:
+        slices.append(sizes[part])
+        if 2000 in sizes[part]:
+            parts.refused(1024)
+        else:
+            parts.taken(sum(sizes[part]))
+    assert slices == [[10, 10], [2000], [10, 10, 10]]
+    assert parts.limit is None
+
+
+@pytest.mark.parametrize("bad", range(10))
+def test_one_bad_entry_is_found_in_few_calls_and_no_limit_is_learnt(bad: int) -> None:
+    server = Picky(10_000, frozenset({bad}))
+    parts, taken = server.take([100] * 10)
+    assert [entry for part in taken for entry in part] == [n for n in range(10) if n != bad]
+    assert server.calls <= 9
+    assert parts.limit is None
+
+
+def test_known_limit_saves_calls() -> None:
+    server = Picky(300)
+    _, taken = server.take([100] * 10, limit=300)
+    assert [len(part) for part in taken] == [3, 3, 3, 1]
+    assert server.calls == 5
+
+
+def test_entries_without_a_size_teach_no_limit() -> None:
+    parts = Parts([0] * 4)
+    parts.refused(0)
+    while parts.following() is not None:
+        parts.taken(0)
+    assert parts.limit is None
+
+
+@given(
+    sizes=st.lists(st.sampled_from([0, 1, 50, 100, 300, 200_000, 400_000]), min_size=2),
+    most=st.sampled_from([99, 100, 250, 1000, 262_144, 10**6]),
+    bad=st.frozensets(st.integers(0, 9), max_size=3),
+    tells=st.sampled_from(["", "size", "limit"]),
+    limit=st.sampled_from([None, 100, 262_144]),
+)
+def test_each_entry_of_a_refused_batch_gets_its_own_verdict_in_its_order(
+    sizes: list[int], most: int, bad: frozenset[int], tells: str, limit: int | None
+) -> None:
+    server = Picky(most, bad, tells)
+    parts, taken = server.take(sizes, limit)
+    fine = [n for n, size in enumerate(sizes) if size <= most and n not in bad]
+    assert [entry for part in taken for entry in part] == fine
+    # The batch, and at most as many parts as a binary tree has nodes.
+    assert server.calls <= 2 * len(sizes)
+    if len(fine) < len(sizes):
+        assert parts.limit is None
+
+
+def test_limit_is_kept_for_a_while() -> None:
+    limits = Limits()
+    assert limits.of("url", 0.0) is None
+    limits.learn("url", 300, 0.0)
+    limits.learn("other", 500, 0.0)
+    assert limits.of("url", LIMIT_KEPT - 1) == 300
+    assert limits.of("url", LIMIT_KEPT) is None
+    assert len(limits) == 1
+
+
+def test_limits_of_few_queues_are_kept() -> None:
+    limits = Limits()
+    for number in range(MOST_LIMITS + 5):
+        limits.learn(f"url {number}", 300, 0.0)
+    assert len(limits) == MOST_LIMITS
+    assert limits.of("url 4", 0.0) is None
+    assert limits.of("url 5", 0.0) == 300
+
+
+def test_lane_packs_no_more_than_its_queue_takes() -> None:
+    lane = lane_of(STANDARD, *"abcdef")
+    lane.max_bytes = 300
+    assert lane.next_batch(0.0) == ["a", "b", "c"]
+    # Full by that limit: the next one does not linger.
+    assert lane.next_batch(0.0) == ["d", "e", "f"]
 
 
 class LaneMachine(RuleBasedStateMachine):
