@@ -337,6 +337,28 @@ async def test_message_whose_delete_was_given_up_is_deleted_when_it_comes_again(
     started.assert_once("a")
 
 
+async def test_message_that_was_deleted_late_is_forgotten_in_the_end(standard: Bench) -> None:
+    async def handle(message: Message) -> None: ...
+
+    standard.faults.fail("ChangeMessageVisibilityBatch", AccessDenied, times=None)
+    deletes = standard.faults.hold("DeleteMessageBatch")
+    await standard.send("a")
+    async with Poller(standard.sqs, "orders", handle, visibility_timeout=4, wait_time=1) as poller:
+        await deletes.arrived()
+        polls = standard.faults.hold("ReceiveMessage")
+        await polls.arrived()
+        await asyncio.sleep(10)
+        deletes.release()
+        await until(lambda: standard.empty)
+        await asyncio.sleep(1)
+        # Another poll may have it on its way.
+        assert poller._engine is not None
+        assert poller._engine._held
+        polls.release()
+        await asyncio.sleep(REMEMBERED + 10)
+        assert_nothing_known(poller)
+
+
 async def test_reply_on_its_way_keeps_its_request_from_being_done_again(bench: Bench) -> None:
     started = Started()
 

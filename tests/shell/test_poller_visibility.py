@@ -84,6 +84,19 @@ async def test_place_that_becomes_free_is_taken_without_waiting_for_others(bench
         await until(lambda: bench.empty)
 
 
+async def test_polls_that_do_not_wait_pause_only_while_nothing_comes(bench: Bench) -> None:
+    handlers = Handlers()
+    handlers.let_go(100)
+    async with Poller(bench.sqs, "orders", handlers, wait_time=0) as poller:
+        await asyncio.sleep(60)
+        # A receive takes 20 ms, and half a second goes by before the next.
+        assert 110 <= poller.statistics().receives <= 120
+        await bench.send(*map(str, range(100)))
+        before = poller.statistics().receives
+        await until(lambda: bench.empty, within=2)
+        assert poller.statistics().receives - before < 20
+
+
 async def test_quick_handlers_are_kept_busy_by_messages_taken_ahead(bench: Bench) -> None:
     async def handle(message: Message) -> None:
         await asyncio.sleep(0.01)
