@@ -99,7 +99,12 @@ def _check_characters(text: str, what: str) -> None:
 
 def message_bytes(body: str, attributes: Mapping[str, Mapping[str, Any]]) -> int:
     """The size of a message by SQS's count: body, and names, types and values of attributes."""
-    size = _bytes(body)
+    return _bytes(body) + attribute_bytes(attributes)
+
+
+def attribute_bytes(attributes: Mapping[str, Mapping[str, Any]]) -> int:
+    """What attributes add to that."""
+    size = 0
     for name, value in attributes.items():
         content = value.get("StringValue")
         if content is None:

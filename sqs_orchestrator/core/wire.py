@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from .attributes import NUMBER, Attributes, AttributeValue, number, string
-from .checks import NOT_FOR_SQS, checked, quoted, text_of
-from .limits import MESSAGE_BYTES, RETENTION
+from .checks import NOT_FOR_SQS, attribute_bytes, checked, message_bytes, quoted, text_of
+from .limits import MESSAGE_ATTRIBUTES, MESSAGE_BYTES, RETENTION
 from .names import JAVA_PREFIX, is_own_form, is_sweepers
 
 _REPLY_ADDRESS: Final = "ResponseQueueUrl"
@@ -431,6 +431,46 @@ def parse_error(body: str, code: str) -> tuple[str, str | None, str, Any]:
 def _acceptable(code: str) -> str:
     """*code* without what SQS refuses, cut short."""
     return NOT_FOR_SQS.sub("?", code[:ERROR_CODE_CHARACTERS])
+
+
+# ----------------------------------------------------------------- dead letters
+
+# Not reserved: whoever reads a dead-letter queue should find them among the attributes. Their
+# names are such that no caller has them by chance.
+_WHY_DEAD: Final = ("code", "reason", "message_id", "handler")
+_WHY_DEAD_PREFIX: Final = "sqs_orchestrator."
+_REASON_CHARACTERS: Final = 1_000
+
+
+def dead_letter_attributes(
+    attributes: Attributes,
+    body: str,
+    *,
+    code: str,
+    reason: str,
+    message_id: str,
+    handler: str,
+) -> dict[str, AttributeValue]:
+    """The attributes of a dead letter: those of the message, and why it is here: a code, a
+    reason, the id that it had, and the handler that rejected it, if one did.
+
+    The message's own come first. Where SQS has no room for all of ours, in number or in bytes,
+    the handler is left out first, and the code last. What an earlier death has left is replaced.
+    """
+    names = {field: f"{_WHY_DEAD_PREFIX}{field}" for field in _WHY_DEAD}
+    whole = {name: value for name, value in attributes.items() if name not in names.values()}
+    why = {"code": code, "reason": reason, "message_id": message_id, "handler": handler}
+    room = MESSAGE_BYTES - message_bytes(body, whole)
+    for field in _WHY_DEAD:
+        text = NOT_FOR_SQS.sub("?", why[field][:_REASON_CHARACTERS])
+        if not text:
+            continue
+        more = {names[field]: string(text)}
+        room -= attribute_bytes(more)
+        if len(whole) >= MESSAGE_ATTRIBUTES or room < 0:
+            break
+        whole |= more
+    return whole
 
 
 # ----------------------------------------------------------- tags and sweeping

@@ -7,6 +7,7 @@ import enum
 import math
 
 from ..connection import Connection
+from ..core import wire
 from ..core.checks import message_bytes
 from ..core.redrive import dead_letter_queue
 from ..errors import QueueError, SendError
@@ -51,8 +52,8 @@ class DeadLetters:
         """Its URL; empty where there is none, `None` where that could not be found out."""
         self._known = -math.inf
 
-    async def take(self, held: Held) -> Fate:
-        """Move a message; returns once SQS has it, and never raises."""
+    async def take(self, held: Held, code: str, reason: str) -> Fate:
+        """Move a message, with word of why; returns once SQS has it, and never raises."""
         if asyncio.get_running_loop().time() >= self._known + KEPT:
             await self._lookups.run("", self._look_up)
         url = self._found
@@ -60,7 +61,7 @@ class DeadLetters:
             return Fate.FAILED
         if not url:
             return Fate.NO_QUEUE
-        move = _Move(held, fifo=url.endswith(".fifo"))
+        move = _Move(held, code, reason, fifo=url.endswith(".fifo"))
         self._lanes.add(url, move)
         error = await move.outcome
         if error is None:
@@ -90,19 +91,28 @@ class DeadLetters:
 
 
 class _Move(Outgoing):
-    """A dead letter on its way: the message as it was received."""
+    """A dead letter on its way: the message as it was received, and why it is one."""
 
     __slots__ = ("outcome",)
 
-    def __init__(self, held: Held, *, fifo: bool) -> None:
+    def __init__(self, held: Held, code: str, reason: str, *, fifo: bool) -> None:
         loop = asyncio.get_running_loop()
         received = held.received
+        attributes = wire.dead_letter_attributes(
+            received.attributes,
+            received.body,
+            code=code,
+            reason=reason,
+            message_id=received.message_id,
+            handler="" if held.handler is None else held.handler.name,
+        )
         super().__init__(
             received.body,
-            received.attributes,
-            size=message_bytes(received.body, received.attributes),
+            attributes,
+            size=message_bytes(received.body, attributes),
             expires=loop.time() + PATIENCE,
-            group_id=(held.group or "rejected") if fifo else None,
+            # A standard queue may have groups, too: a fair queue shares its receives among them.
+            group_id=held.group or ("rejected" if fifo else None),
             deduplication_id=received.message_id if fifo else None,
         )
         self.outcome: asyncio.Future[QueueError | SendError | None] = loop.create_future()

@@ -404,20 +404,22 @@ class Engine:
     async def _bury(self, held: Held, decision: Bury) -> None:
         message_id = held.received.message_id
         try:
-            fate = await self._dead_letters.take(held)
+            fate = await self._dead_letters.take(held, decision.code, decision.reason)
         except Exception:
             logger.exception("message %s stays: it could not be moved", message_id)
             fate = Fate.FAILED
         finally:
             self._errands -= 1
             self._wake.set()
+        # What the library itself rejects has had its line.
+        why = decision.code, quoted(decision.reason, 300)
         if fate is Fate.MOVED:
+            if decision.judged:
+                logger.warning("moved message %s to the dead letters (%s): %s", message_id, *why)
             self._counts.dead_lettered += 1
             self._delete(held)
         elif fate is Fate.NO_QUEUE and decision.judged:
-            logger.warning(
-                "deleted message %s, rejected: %s", message_id, quoted(decision.reason, 300)
-            )
+            logger.warning("deleted message %s, rejected (%s): %s", message_id, *why)
             self._delete(held)
         else:
             doublings = min(held.message.receive_count - 1, 20)

@@ -51,6 +51,7 @@ class Bury:
     """To the dead-letter queue. Where there is none it is deleted if a handler has *judged*
     it, and left otherwise."""
 
+    code: str
     reason: str
     judged: bool
 
@@ -82,7 +83,7 @@ def of_error(error: BaseException, *, wanted: bool, expose: bool) -> Decision:
     if isinstance(error, Reject):
         if wanted:
             return Fail(error.code, type(error).__name__, error.message, error.details)
-        return Bury(f"{error.code}: {text_of(error)}", judged=True)
+        return Bury(error.code, text_of(error), judged=True)
     if wanted:
         return Fail("handler_error", type(error).__name__, text_of(error) if expose else "")
     return LEAVE
@@ -98,7 +99,7 @@ def of_fault(code: str, reason: str, *, wanted: bool, expose: bool) -> Decision:
     """What it means that the library itself rejects a message."""
     if wanted:
         return Fail(code, None, reason if expose else "")
-    return Bury(f"{code}: {reason}", judged=False)
+    return Bury(code, reason, judged=False)
 
 
 def unsendable(error: Exception, *, expose: bool) -> Fail:

@@ -56,7 +56,7 @@ REJECT = Reject("no", code="c", details=[1])
     ("error", "wanted", "decision"),
     [
         (REJECT, True, Fail("c", "Reject", "no", [1])),
-        (REJECT, False, Bury("c: no", judged=True)),
+        (REJECT, False, Bury("c", "no", judged=True)),
         (Retry(5), True, Leave(5)),
         (Retry(5), False, Leave(5)),
         (KeyError("x"), True, Fail("handler_error", "KeyError")),
@@ -81,7 +81,8 @@ def test_text_of_exception_travels_only_where_exposed() -> None:
 
 
 def test_what_nobody_judged_is_never_to_be_deleted() -> None:
-    assert of_fault("bad_body", "x", wanted=False, expose=True) == Bury("bad_body: x", judged=False)
+    fault = of_fault("bad_body", "x", wanted=False, expose=True)
+    assert fault == Bury("bad_body", "x", judged=False)
 
 
 def test_result_too_large_has_a_code_of_its_own() -> None:
