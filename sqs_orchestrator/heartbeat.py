@@ -46,6 +46,7 @@ class Heartbeat:
         pacer: How often, and after what silence the queue is idle.
         legacy: Also write the tag of `python-sqs-client`.
         lost: Called when the queue is gone; that ends the heartbeat.
+        doubtful: The time in its creation has turned out to be wrong: beat at once.
         random: Numbers from 0 to 1.
     """
 
@@ -57,6 +58,7 @@ class Heartbeat:
         pacer: Pacer,
         legacy: bool,
         lost: Callable[[], None],
+        doubtful: bool = False,
         random: Callable[[], float] = random.random,
     ) -> None:
         self._port = port
@@ -64,6 +66,7 @@ class Heartbeat:
         self._pacer = pacer
         self._legacy = legacy
         self._lost = lost
+        self._doubtful = doubtful
         self._random = random
         self._warned: type[QueueError] | None = None
         self.beats = 0
@@ -81,7 +84,7 @@ class Heartbeat:
         loop = asyncio.get_running_loop()
         born = loop.time()
         # By what the tags say since its creation, however large the fleet was even then.
-        delay = self._pacer.configured.heartbeat
+        delay = 0.0 if self._doubtful else self._pacer.configured.heartbeat
         backoff = Backoff()
         last = born
         self._pacer.late = False
@@ -124,7 +127,7 @@ class Heartbeat:
             self.beats += 1
             self.last_success = loop.time()
             after = self._port.clock.now()
-            if after is None or after - now <= loop.time() - began + STALE:
+            if after is None or abs(after - now - (loop.time() - began)) <= STALE:
                 return
 
     def _failed(self, error: QueueError, pace: Pace, silence: float, backoff: Backoff) -> float:

@@ -32,7 +32,7 @@ from .core.polling import Receivers
 from .core.queue_attributes import queue_attributes
 from .core.ring import Pacer
 from .errors import QueueError, QueueNotFound, ReplyQueueClosed, ReplyQueueLost
-from .heartbeat import YOUNG, Heartbeat
+from .heartbeat import STALE, YOUNG, Heartbeat
 from .logs import get_logger
 from .outgoing import Deletion, delete_lanes
 from .retry import retrying
@@ -377,8 +377,9 @@ class ReplyQueue:
         port = self._port
         name = new_reply_queue_name(self.prefix)
         if not port.clock.known:
-            # Any response shows SQS's time, and the very first tags must have it: by a clock
-            # of this machine that is slow, the queue would look abandoned at birth.
+            # Any answer of SQS's shows its time, a refusal well enough to begin with; and the
+            # very first tags must have it: by a clock of this machine that is slow, the queue
+            # would look abandoned at birth.
             await self._sqs.patiently(lambda: _glance(port, name), about=self.prefix)
         attributes = {
             "MessageRetentionPeriod": str(self._message_retention),
@@ -386,12 +387,17 @@ class ReplyQueue:
             **self._attributes,
         }
 
+        loop = asyncio.get_running_loop()
         maybe = False
+        offset: float | None = None
 
         async def create() -> str:
             # Anew for each try: a heartbeat must not be old when the queue begins.
+            nonlocal offset
+            now = port.clock.now()
+            offset = None if now is None else now - loop.time()
             tags = wire.reply_queue_tags(
-                now=port.clock.now(),
+                now=now,
                 retention=self._idle_retention,
                 sweeping=self._sweep_interval is not None,
                 legacy=self.legacy,
@@ -409,21 +415,24 @@ class ReplyQueue:
         url = await self._sqs.patiently(create, about=self.prefix)
         self._unconfirmed.discard(name)
         self._sqs.at_home(url)
-        live = Live(self._host, url, asyncio.get_running_loop().time(), self._refill)
+        live = Live(self._host, url, loop.time(), self._refill)
         self._created += 1
         self._live = live
         logger.info("created the reply queue %s", url)
-        self._care(live)
+        now = port.clock.now()
+        self._care(live, doubtful=now is not None and not _is_near(offset, now - loop.time()))
         return live
 
-    def _care(self, live: Live) -> None:
-        """Start heartbeat and sweeper of a new queue; they end with it."""
+    def _care(self, live: Live, *, doubtful: bool) -> None:
+        """Start heartbeat and sweeper of a new queue; they end with it. *doubtful*: by what its
+        creation has shown, the time in its tags was not SQS's."""
         live.heartbeat = Heartbeat(
             self._port,
             live.url,
             pacer=self._pacer,
             legacy=self.legacy,
             lost=lambda: self._lose(live),
+            doubtful=doubtful,
         )
         self._host.spawn(self._while_live, live, live.heartbeat.run)
         if self._sweep_interval is not None:
@@ -579,6 +588,10 @@ class ReplyQueue:
         except Exception:  # whatever somebody sends us, the others' replies come after it
             logger.exception("a reply could not be taken")
         self._deletes.add(live.url, Deletion(received.receipt_handle, now))
+
+
+def _is_near(told: float | None, shown: float) -> bool:
+    return told is not None and abs(told - shown) <= STALE
 
 
 async def _glance(port: SQS, name: str) -> None:

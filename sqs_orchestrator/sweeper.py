@@ -294,13 +294,16 @@ class Hands:
 
     async def _tags(self, url: str) -> ring.Tags:
         async def call() -> ring.Tags:
-            now = self._port.clock.now()
+            clock = self._port.clock
+            before = clock.cautious()
             try:
                 tags = await self._port.list_queue_tags(url)
             except Throttled:
                 self._pacer.throttled()
                 raise
-            now_ms = None if now is None else int(now * 1000)
+            # However long this answer took to be seen, and whatever an earlier one showed.
+            times = [time for time in (before, clock.shown) if time is not None]
+            now_ms = int(min(times) * 1000) if times else None
             return ring.Tags(tags, now_ms, self._pacer.patience)
 
         try:

@@ -12,8 +12,9 @@ healthy fleet a sweep is one listing and one look.
 
 *Never a live queue.* What is idle is decided by SQS's clock alone, and again from tags read
 anew right before the deletion: two sweepers may be on one queue, and its owner may have come
-back. A queue that is not of our own form must also be empty. Where anything is unknown, the
-queue stays.
+back. The second look goes by another showing of the clock than the first, so that one answer
+with a wrong time deletes nothing. A queue that is not of our own form must also be empty. Where
+anything is unknown, the queue stays.
 
 *Our own name may be missing* from the listing, which lags by up to a minute: we know our
 place without it. A queue listed and gone is passed over.
@@ -238,8 +239,10 @@ class Tags(NamedTuple):
 
     tags: Mapping[str, str] | None
     now_ms: int | None
-    """Epoch milliseconds by SQS's clock *before* the tags were read: however long the answer
-    took to be seen, a queue is not idle for it. `None` where that clock is not known."""
+    """Epoch milliseconds by SQS's clock: the earlier of what the last answer before showed, with
+    what has passed since then, and of what the answer with the tags shows. So no queue is idle
+    for an answer that took long to be seen, or for one that showed a wrong time. `None` where
+    that clock is not known."""
     patience: float = 0.0
     """Seconds without a heartbeat that do not make it idle, whatever its tags say."""
 

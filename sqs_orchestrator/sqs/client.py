@@ -6,26 +6,32 @@ goes straight to the client's own method, and nothing is wrapped, copied or logg
 
 from __future__ import annotations
 
+import asyncio
 import io
+import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 import botocore.exceptions as boto
 
 from ..core import limits
+from ..errors import QueueError
+from .answers import check, unpacked, value_of
 from .clock import Clock
-from .config import make_config, read_timeout_of
-from .failures import date_of, error_of, own_code, short, unreadable
-from .port import NO_ATTRIBUTES, Failure, Listing, Received, SendEntry
+from .config import attempts_of, longest_call, make_config, read_timeout_of
+from .failures import Foreign, TooSlow, date_of, error_of, is_skew, unreadable
+from .port import Failure, Listing, Received, SendEntry
+from .reading import IDS, Unreadable, messages_of, results_of, text_of, texts_of, urls_of
 
 if TYPE_CHECKING:
     from types_aiobotocore_sqs import SQSClient
 
 __all__ = ["BotoSQS", "make_config", "read_timeout_of"]
 
-_IDS: Final = tuple(str(index) for index in range(limits.BATCH_ENTRIES))
-INDICES: Final = {entry_id: index for index, entry_id in enumerate(_IDS)}
-"""Which entry of a batch an answer means."""
+P = ParamSpec("P")
+T = TypeVar("T")
+
 _ALL: Final = ["All"]
 _SYSTEM_ATTRIBUTES: Final = ["SentTimestamp", "ApproximateReceiveCount", "MessageGroupId"]
 
@@ -51,9 +57,14 @@ class BotoSQS:
         self._receive = polling.receive_message
         self._region: str | None = region or getattr(self._client.meta, "region_name", None)
         self._clock = Clock()
+        self._endpoint: str | None = getattr(self._client.meta, "endpoint_url", None)
+        self._longest_call = longest_call(self._client.meta.config)
+        self._attempts = attempts_of(self._client.meta.config)
         self._client.meta.events.register(
             "before-send.sqs.SendMessageBatch", _stream_large_body, unique_id="sqs-orchestrator"
         )
+        for each in (self._client, polling):
+            each.meta.events.register("before-parse.sqs", _see, unique_id="sqs-orchestrator-sees")
         # The parameter was called AttributeNames until 2024.
         model = polling.meta.service_model.operation_model("ReceiveMessage")
         system = "MessageSystemAttributeNames"
@@ -63,7 +74,7 @@ class BotoSQS:
         }
 
     def __repr__(self) -> str:
-        return f"<BotoSQS {getattr(self._client.meta, 'endpoint_url', None)}>"
+        return f"<BotoSQS {self._endpoint}>"
 
     @property
     def client(self) -> SQSClient:
@@ -86,7 +97,7 @@ class BotoSQS:
     async def send(self, queue_url: str, entries: Sequence[SendEntry]) -> list[str | Failure]:
         batch: list[dict[str, Any]] = []
         for index, entry in enumerate(entries):
-            item: dict[str, Any] = {"Id": _IDS[index], "MessageBody": entry.body}
+            item: dict[str, Any] = {"Id": IDS[index], "MessageBody": entry.body}
             if entry.attributes:
                 item["MessageAttributes"] = entry.attributes
             if entry.delay is not None:
@@ -104,7 +115,7 @@ class BotoSQS:
             QueueUrl=queue_url,
             Entries=batch,
         )
-        return _by_entry(operation, queue_url, answer, len(batch), "MessageId")
+        return _read(operation, queue_url, results_of, answer, batch, harm=self._harm_sent)
 
     async def receive(
         self,
@@ -128,31 +139,13 @@ class BotoSQS:
             begun=begun,
             **options,
         )
-        messages = answer.get("Messages")
-        if not messages:
-            # Nothing to tell an empty answer from a proxy's page but its media type, and a
-            # page taken for an empty answer would make the poll spin.
-            headers = answer["ResponseMetadata"].get("HTTPHeaders") or {}
-            if headers.get("content-type", "").startswith("text/html"):
-                raise unreadable("ReceiveMessage", queue_url, "it is an HTML page")
+        if not answer.get("Messages"):
             return []
-        try:
-            return [
-                Received(
-                    _text(message["MessageId"]),
-                    _text(message["ReceiptHandle"]),
-                    _text(message["Body"]),
-                    message.get("MessageAttributes", NO_ATTRIBUTES),
-                    message.get("Attributes", _NO_SYSTEM),
-                )
-                for message in messages
-            ]
-        except _MALFORMED as exc:
-            raise unreadable("ReceiveMessage", queue_url, f"{type(exc).__name__}: {exc}") from exc
+        return _read("ReceiveMessage", queue_url, messages_of, answer, self._harm)
 
     async def delete(self, queue_url: str, receipt_handles: Sequence[str]) -> list[Failure | None]:
         batch = [
-            {"Id": _IDS[index], "ReceiptHandle": handle}
+            {"Id": IDS[index], "ReceiptHandle": handle}
             for index, handle in enumerate(receipt_handles)
         ]
         return await self._settle(
@@ -163,7 +156,7 @@ class BotoSQS:
         self, queue_url: str, changes: Sequence[tuple[str, int]]
     ) -> list[Failure | None]:
         batch = [
-            {"Id": _IDS[index], "ReceiptHandle": handle, "VisibilityTimeout": seconds}
+            {"Id": IDS[index], "ReceiptHandle": handle, "VisibilityTimeout": seconds}
             for index, (handle, seconds) in enumerate(changes)
         ]
         return await self._settle(
@@ -205,11 +198,12 @@ class BotoSQS:
             QueueUrl=queue_url,
             AttributeNames=list(names),
         )
-        return dict(answer.get("Attributes") or {})
+        return _read("GetQueueAttributes", queue_url, texts_of, answer, "Attributes")
 
     async def list_queues(self, prefix: str, *, limit: int | None = None) -> Listing:
         urls: list[str] = []
         options: dict[str, Any] = {"QueueNamePrefix": prefix} if prefix else {}
+        tokens: set[str] = set()
         while True:
             # Without MaxResults SQS does not page: queues past the first 1000 are silently
             # missing then.
@@ -219,20 +213,28 @@ class BotoSQS:
             answer = await self._call(
                 "ListQueues", None, self._client.list_queues, MaxResults=page, **options
             )
-            urls.extend(answer.get("QueueUrls") or ())
-            token = answer.get("NextToken")
+            urls += _read("ListQueues", None, urls_of, answer, "QueueUrls")
+            token = _read("ListQueues", None, text_of, answer, "NextToken")
             if limit is not None and len(urls) >= limit:
                 # Some servers do not know MaxResults and give more than was asked for.
                 return Listing(urls[:limit], complete=not token and len(urls) == limit)
             if not token:
                 return Listing(urls)
+            if token in tokens or len(tokens) >= MOST_PAGES:
+                raise QueueError(
+                    f"ListQueues: the listing does not end: after {len(tokens) + 1} pages there is "
+                    f"one more{', which it had before' if token in tokens else ''}",
+                    operation="ListQueues",
+                    code="EndlessListing",
+                )
+            tokens.add(token)
             options["NextToken"] = token
 
     async def list_queue_tags(self, queue_url: str) -> dict[str, str]:
         answer = await self._call(
             "ListQueueTags", queue_url, self._client.list_queue_tags, QueueUrl=queue_url
         )
-        return dict(answer.get("Tags") or {})
+        return _read("ListQueueTags", queue_url, texts_of, answer, "Tags")
 
     async def tag_queue(self, queue_url: str, tags: Mapping[str, str]) -> None:
         await self._call(
@@ -264,17 +266,82 @@ class BotoSQS:
     ) -> dict[str, Any]:
         # The stock client tells of an answer only when it has read all of it: *begun* is for
         # the lean path.
+        seen = _Seen()
+        token = _seen.set(seen)
         try:
-            answer: dict[str, Any] = await method(**parameters)
+            answer = await self._answered(operation, seen, method, parameters)
+            if (response := seen.response) is not None:
+                self._judge(operation, **response)
+                if len(answer) <= 1:
+                    # The parser takes for empty what it cannot read.
+                    value_of(response["status"], response["body"])
+            return answer
         except Exception as exc:
-            # STS, where credentials may have to be fetched, does not show SQS's time.
-            if isinstance(exc, boto.ClientError) and exc.operation_name == operation:
-                self._clock.observe(date_of(exc))
-            raise error_of(operation, queue, exc) from exc
-        headers = answer["ResponseMetadata"].get("HTTPHeaders")
-        if headers:
-            self._clock.observe(headers.get("date"))
-        return answer
+            raise error_of(operation, queue, exc, self._endpoint) from exc
+        finally:
+            _seen.reset(token)
+
+    async def _answered(
+        self,
+        operation: str,
+        seen: _Seen,
+        method: Callable[..., Any],
+        parameters: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        """What *method* returns, within the time that a call has."""
+        limit = self._limit(parameters) * self._attempts
+        # Around all of it: what brings the credentials may hang as well as SQS may.
+        scope = asyncio.timeout(None if limit == math.inf else limit)
+        try:
+            async with scope:
+                answer: dict[str, Any] = await method(**parameters)
+                return answer
+        except TimeoutError as exc:
+            if not scope.expired():
+                raise
+            raise TooSlow(limit) from exc
+        except boto.BotoCoreError:
+            raise
+        except Exception as exc:
+            # How the parser fails on an answer says less than the answer.
+            response = seen.response
+            fetching = isinstance(exc, boto.ClientError) and exc.operation_name != operation
+            if response is None or fetching:
+                raise
+            try:
+                self._judge(operation, **response)
+            except Foreign as foreign:
+                # What the parser says repeats the answer, however long that is.
+                raise foreign from None
+            why = f"the client cannot make sense of it: {type(exc).__name__}: {exc}"
+            raise Foreign(response["status"], response["body"], why) from exc
+
+    def _limit(self, parameters: Mapping[str, Any]) -> float:
+        """Seconds that one call may last, its long poll included."""
+        return self._longest_call + float(parameters.get("WaitTimeSeconds", 0))
+
+    def _judge(self, operation: str, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        """Pass an answer of SQS's, and heed its time; raise what any other is."""
+        try:
+            sure = check(operation, status, headers, body)
+        except boto.ClientError as refusal:
+            if is_skew(refusal):
+                self._clock.correct(date_of(refusal))
+            else:
+                self._clock.glimpse(date_of(refusal))
+            raise
+        if sure:
+            self._clock.observe(headers.get("Date"))
+
+    @staticmethod
+    def _harm_sent(entry: Mapping[str, Any], done: Mapping[str, Any]) -> str | None:
+        """What SQS confirms of an entry to be another than was sent; the same holds."""
+        return None
+
+    @staticmethod
+    def _harm(message: Mapping[str, Any], received: Received) -> str | None:
+        """What of a received message was damaged on its way, as far as that is looked for."""
+        return None
 
     async def _settle(
         self,
@@ -284,7 +351,29 @@ class BotoSQS:
         batch: list[dict[str, Any]],
     ) -> list[Failure | None]:
         answer = await self._call(operation, queue_url, method, QueueUrl=queue_url, Entries=batch)
-        return _by_entry(operation, queue_url, answer, len(batch), None)
+        return _read(operation, queue_url, results_of, answer, batch)
+
+
+class _Seen:
+    """The answer to a call of ours, as it came."""
+
+    __slots__ = ("response",)
+
+    def __init__(self) -> None:
+        self.response: dict[str, Any] | None = None
+
+
+_seen: ContextVar[_Seen | None] = ContextVar("sqs_orchestrator_answer", default=None)
+
+
+def _see(response_dict: dict[str, Any], **_: Any) -> None:
+    """Keep the answer that is about to be parsed, if it is to a call of ours, and unpack it."""
+    seen = _seen.get()
+    if seen is None:
+        return
+    status, headers = response_dict["status_code"], response_dict["headers"]
+    response_dict["body"] = body = unpacked(status, headers, response_dict["body"])
+    seen.response = {"status": status, "headers": headers, "body": body}
 
 
 def _stream_large_body(request: Any, **_: Any) -> None:
@@ -293,53 +382,25 @@ def _stream_large_body(request: Any, **_: Any) -> None:
         request.body = io.BytesIO(request.body)
 
 
-_NO_SYSTEM: Final[Mapping[str, str]] = {}
-
-_FORGOTTEN: Final = Failure(
-    "MissingResult",
-    "SQS's answer does not mention this entry",
-    sender_fault=False,
-    maybe_done=True,
-)
-DAMAGED: Final = "ChecksumMismatch"
-"""The code of an entry that SQS took, but not as it was sent."""
+MOST_PAGES: Final = 1_000
+"""Pages that a listing may have: a million queues, ten times what a fleet can be."""
 
 
-_MALFORMED: Final = (KeyError, IndexError, TypeError, ValueError, AttributeError)
-
-
-def _by_entry(
-    operation: str, queue_url: str, answer: dict[str, Any], count: int, wanted: str | None
-) -> list[Any]:
-    """One result per entry of a batch: what is *wanted* of the answer, or a `Failure`."""
-    successful: Sequence[dict[str, Any]] = answer.get("Successful") or ()
-    failed: Sequence[dict[str, Any]] = answer.get("Failed") or ()
-    if not successful and not failed:
-        raise unreadable(operation, queue_url, "it mentions no entry of the batch")
-    results: list[Any] = [_FORGOTTEN] * count
+def _read(
+    operation: str,
+    queue: str | None,
+    read: Callable[P, T],
+    *args: P.args,
+    **options: P.kwargs,
+) -> T:
     try:
-        for entry in successful:
-            results[INDICES[entry["Id"]]] = entry[wanted] if wanted else None
-        for entry in failed:
-            results[INDICES[entry["Id"]]] = Failure(
-                own_code(short(entry.get("Code") or "")),
-                short(entry.get("Message") or ""),
-                bool(entry.get("SenderFault", True)),
-                maybe_done=entry.get("Code") == DAMAGED,
-            )
-    except _MALFORMED as exc:
-        raise unreadable(operation, queue_url, f"{type(exc).__name__}: {exc}") from exc
-    return results
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{type(value).__name__} where text is due")
-    return value
+        return read(*args, **options)
+    except Unreadable as exc:
+        raise unreadable(operation, queue, str(exc)) from None
 
 
 def _queue_url(operation: str, name: str, answer: dict[str, Any]) -> str:
-    url = answer.get("QueueUrl")
-    if not isinstance(url, str):
+    url = _read(operation, name, text_of, answer, "QueueUrl")
+    if url is None:
         raise unreadable(operation, name, "it has no queue URL")
     return url

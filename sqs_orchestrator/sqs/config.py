@@ -192,3 +192,23 @@ def read_timeout_of(config: Any) -> float:
     """The read timeout in seconds that *config* gives a client; `math.inf` for none."""
     timeout = getattr(config, "read_timeout", None)
     return math.inf if timeout is None else float(timeout)
+
+
+def longest_call(config: Any) -> float:
+    """Seconds that a call may take in all, apart from a long poll's own wait: to connect, and
+    for the answer. `math.inf` where *config* has a timeout turned off.
+
+    A read timeout alone would begin anew with every byte.
+    """
+    connect = getattr(config, "connect_timeout", None)
+    return read_timeout_of(config) + (math.inf if connect is None else float(connect))
+
+
+def attempts_of(config: Any) -> int:
+    """How often the client itself tries a call."""
+    retries = getattr(config, "retries", None) or {}
+    return int(retries.get("total_max_attempts") or _LEGACY_ATTEMPTS)
+
+
+_LEGACY_ATTEMPTS: Final = 5
+"""Of botocore's, where no number is configured."""

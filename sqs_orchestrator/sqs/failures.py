@@ -14,13 +14,12 @@ logged.
 
 from __future__ import annotations
 
-import json
 import re
 import socket
 import time
-from collections.abc import Mapping
 from http.client import responses
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import aiohttp
 import botocore.exceptions as boto
@@ -32,19 +31,44 @@ from .clock import epoch_of
 from .port import Failure
 
 __all__ = [
+    "Foreign",
     "NotNow",
     "NotSigned",
+    "TooSlow",
     "date_of",
     "error_of",
     "error_of_entry",
+    "is_passing",
     "is_skew",
     "may_pass_in_parts",
     "own_code",
-    "refusal_of",
+    "refusal",
     "short",
     "too_large",
     "unreadable",
 ]
+
+
+class Foreign(Exception):
+    """An answer that is not SQS's own: its status, what it begins with, and what is odd."""
+
+    def __init__(self, status: int, body: bytes = b"", why: str = "") -> None:
+        super().__init__(why)
+        self.status = status
+        self.begins = body[:_PAGE_BYTES]
+
+
+class TooSlow(TimeoutError):
+    """A call was given up since it had lasted as long as any may: *limit* seconds."""
+
+    def __init__(self, limit: float) -> None:
+        super().__init__()
+        self.limit = limit
+
+
+_PAGE_BYTES: Final = 2_000
+_PAGE: Final = 200
+"""Of somebody else's answer, so many bytes are kept, and so many characters shown."""
 
 _NOT_FOUND: Final = frozenset({"QueueDoesNotExist", "NonExistentQueue", "InvalidAddress"})
 
@@ -200,9 +224,11 @@ def error_of(
     was used after it had been closed. *endpoint* is what *exc* itself may not know."""
     if isinstance(exc, QueueError):
         return exc
+    if isinstance(exc, Foreign):
+        return _foreign(operation, queue, exc, endpoint)
     if isinstance(exc, boto.ClientError):
         if exc.operation_name == operation:
-            return _refusal(operation, queue, exc)
+            return _refusal(operation, queue, exc, endpoint)
         # A session of the caller's fetches its credentials while it signs.
         return _not_signed(operation, queue, exc)
     if isinstance(exc, NotSigned):
@@ -235,6 +261,14 @@ def error_of(
             transient=True,
             **facts,
         )
+    if isinstance(exc, TooSlow):
+        return QueueError(
+            f"{about}: {place} did not get its answer across within {exc.limit:.0f} s, the most "
+            "that a call may take; SQS may have done it all the same",
+            transient=True,
+            maybe_done=True,
+            **facts,
+        )
     if isinstance(exc, boto.ReadTimeoutError | TimeoutError):
         return QueueError(
             f"{about}: {place} did not answer within the read timeout; SQS may have done it "
@@ -260,7 +294,8 @@ def error_of(
         return exc
     # Left are KeyError, TypeError and their like, out of a parser that met what it does not
     # expect; RecursionError where that is too deep for it.
-    return unreadable(operation, queue, f"{type(exc).__name__}: {exc}", type(exc).__name__)
+    name = type(exc).__name__
+    return unreadable(operation, queue, f"the client cannot make sense of it: {name}: {exc}", name)
 
 
 _TRANSPORT: Final = (
@@ -295,7 +330,41 @@ def _before_connection(exc: Exception, cause: object) -> bool:
     )
 
 
-def _refusal(operation: str, queue: str | None, exc: Any) -> QueueError:
+def _foreign(operation: str, queue: str | None, exc: Foreign, endpoint: str | None) -> QueueError:
+    """The error of an answer that SQS did not give: passing, whatever it says."""
+    status = exc.status
+    host = urlsplit(endpoint or "").netloc.rpartition("@")[2] or "the endpoint"
+    page = excerpt(exc.begins.decode("utf-8", "replace").strip(), _PAGE)
+    facts = [f"{status} {responses.get(status, '')}".strip() + f" from {host}"]
+    facts += [short(str(exc))] if str(exc) else []
+    facts += [f"it begins: {page}" if page else "it is empty"]
+    text = (
+        f"{operation}{f' on {queue}' if queue else ''}: the answer cannot be read as SQS's own"
+        f" ({'; '.join(facts)})"
+    )
+    kind = Throttled if status == 429 else QueueError
+    code = "InvalidResponse" if status == 200 else str(status)
+    named: dict[str, Any] = {"operation": operation, "queue": queue, "code": code}
+    if status == 413:
+        # It will be the same the next time, unless there is less to send.
+        return QueueError(f"{text}: it is more than whoever answered takes", **named)
+    maybe_done = status < 300 or (status >= 400 and status not in _NOT_PASSED_ON)
+    return kind(
+        f"{text}: is this an SQS endpoint, or is a proxy, a firewall or a login page in between?"
+        f"{' SQS may have done it all the same' if maybe_done else ''}",
+        transient=True,
+        maybe_done=maybe_done,
+        **named,
+    )
+
+
+_NOT_PASSED_ON: Final = frozenset({421, 425, 429})
+"""Statuses by which whoever is in between says that it has not passed the request on."""
+
+
+def _refusal(
+    operation: str, queue: str | None, exc: Any, endpoint: str | None = None
+) -> QueueError:
     """The error of a response that has an error status."""
     error = exc.response.get("Error") or {}
     metadata = exc.response.get("ResponseMetadata") or {}
@@ -304,6 +373,9 @@ def _refusal(operation: str, queue: str | None, exc: Any) -> QueueError:
     said = short(str(error.get("Message") or "no further explanation"))
     facts: dict[str, Any] = {"operation": operation, "queue": queue, "code": code}
     about = f"{operation}{f' on {queue}' if queue else ''}"
+    if status and code == str(status):
+        # The stock client's word for a code that it has not found.
+        return _foreign(operation, queue, Foreign(status, said.encode()), endpoint)
     if status == 413:
         # As often as not a proxy's word, not SQS's; it will be the same the next time.
         return QueueError(
@@ -397,6 +469,12 @@ _NO_CONNECTION: Final = frozenset(
         "SSLError",
     }
 )
+
+
+def is_passing(code: str) -> bool:
+    """Whether a refusal with that code is over by itself."""
+    code = own_code(code)
+    return code in _THROTTLES or code in _PASSING or code.startswith("Throttling.")
 
 
 def too_large(code: str | None, text: str) -> int | None:
@@ -556,35 +634,13 @@ def unreadable(
     )
 
 
-def refusal_of(
-    operation: str, status: int, headers: Mapping[str, str], body: bytes
+def refusal(
+    operation: str, status: int, code: str, said: str, date: str | None
 ) -> boto.ClientError:
-    """The exception that botocore raises for a response with an error status.
-
-    *headers* takes their names in any case.
-    """
-    text = body.decode("utf-8", "replace")
-    try:
-        told = json.loads(text)
-    except (ValueError, RecursionError):
-        # Of a page, only what its status means is worth reading.
-        page = text.lstrip().startswith("<")
-        told = {"message": responses.get(status) if page else text[:1000]}
-    if not isinstance(told, dict):
-        told = {}
-    said = str(told.get("message") or told.get("Message") or "")
-    if "Location" in headers:
-        said = f"a redirection to {headers['Location']}, which is not followed"
-    # "AWS.SimpleQueueService.NonExistentQueue;Sender": the codes of the older protocol are
-    # what SQS is documented by, and finer than the types of the newer.
-    code = headers.get("x-amzn-query-error", "").partition(";")[0]
-    if not code:
-        code = str(told.get("__type") or status).partition(":")[0].rpartition("#")[2]
+    """The exception that botocore raises where SQS refuses a call. *date* is the `Date` of the
+    refusal, where that can be believed."""
     response = {
         "Error": {"Code": code, "Message": said},
-        "ResponseMetadata": {
-            "HTTPStatusCode": status,
-            "HTTPHeaders": {"date": headers.get("Date")},
-        },
+        "ResponseMetadata": {"HTTPStatusCode": status, "HTTPHeaders": {"date": date}},
     }
     return boto.ClientError(response, operation)

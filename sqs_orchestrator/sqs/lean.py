@@ -18,6 +18,7 @@ import base64
 import inspect
 import io
 import json
+import math
 import os
 import ssl
 import time
@@ -38,10 +39,12 @@ from botocore.utils import get_environ_proxies
 from yarl import URL
 
 from ..logs import get_logger
+from .answers import CONTENT_TYPE, MOST_BYTES, too_long, unpacked, value_of
 from .checksums import md5_of_attributes, md5_of_body
-from .client import DAMAGED, INDICES, BotoSQS
+from .client import BotoSQS
 from .clock import epoch_of
-from .failures import error_of, is_skew, refusal_of, unreadable
+from .failures import TooSlow, date_of, error_of, is_skew
+from .port import Received
 from .resolver import Resolver, Threads
 from .signing import Credentials, Signer
 
@@ -51,8 +54,6 @@ if TYPE_CHECKING:
 __all__ = ["LeanSQS", "Unfit", "Way", "host_of", "open_lean", "way_of"]
 
 logger = get_logger(__name__)
-
-_CONTENT_TYPE: Final = "application/x-amz-json-1.0"
 
 _LARGE_BODY: Final = 2**20
 """aiohttp warns of longer bodies than this in one piece."""
@@ -228,7 +229,7 @@ def _common(calls: Sequence[dict[str, Any]], endpoint_url: str, config: Any) -> 
         request, context, signer = call["params"], call["context"], call["request_signer"]
         headers = {str(name).lower(): _text(value) for name, value in request["headers"].items()}
         target = headers.pop("x-amz-target", None)
-        if target != f"AmazonSQS.{operation}" or headers.get("content-type") != _CONTENT_TYPE:
+        if target != f"AmazonSQS.{operation}" or headers.get("content-type") != CONTENT_TYPE:
             raise Unfit("this aiobotocore speaks an older protocol of SQS")
         if signer.signature_version != "v4" or context.get("auth_type") not in (None, "v4"):
             raise Unfit(f"calls are signed by {signer.signature_version}, not by v4")
@@ -292,9 +293,6 @@ async def open_lean(
         connector = aiohttp.TCPConnector(limit=limit, ssl=secure, **args)
         return aiohttp.ClientSession(
             connector=connector,
-            timeout=aiohttp.ClientTimeout(
-                sock_connect=config.connect_timeout, sock_read=config.read_timeout
-            ),
             headers={"Host": host_of(way.url), "Accept-Encoding": "identity", **way.headers},
             skip_auto_headers={"Accept"},
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -350,6 +348,7 @@ class LeanSQS(BotoSQS):
             {name: value for name, value in way.headers.items() if name != "user-agent"},
             service=way.signer.signing_name,
         )
+        self._timeouts: dict[float, aiohttp.ClientTimeout] = {}
         self._emitter = _emitter(client)
         self._seen = self._emitter._lookup_cache  # noqa: SLF001
         self._listened_to = False
@@ -372,16 +371,10 @@ class LeanSQS(BotoSQS):
         if self._listened_to:
             return await super()._call(operation, queue, method, **parameters)
         try:
-            answer = await self._post(operation, _encode(parameters), begun)
-            if operation == "SendMessageBatch":
-                _refuse_damaged(parameters["Entries"], answer)
-            elif operation == "ReceiveMessage" and answer.get("Messages"):
-                answer["Messages"] = list(filter(_unharmed, answer["Messages"]))
-        except _NotJSON as exc:
-            raise unreadable(operation, queue, str(exc)) from exc
+            limit = self._limit(parameters)
+            return await self._post(operation, _encode(parameters), limit, begun)
         except Exception as exc:
             raise error_of(operation, queue, exc, self._endpoint) from exc
-        return answer
 
     def _look_who_listens(self) -> None:
         self._seen = self._emitter._lookup_cache  # noqa: SLF001
@@ -396,22 +389,27 @@ class LeanSQS(BotoSQS):
             )
 
     async def _post(
-        self, operation: str, body: bytes, begun: Callable[[], None] | None
+        self, operation: str, body: bytes, limit: float, begun: Callable[[], None] | None
     ) -> dict[str, Any]:
         """The answer to one operation; a `ClientError` where SQS refused it."""
         epoch = self._clock.now()
         try:
             now = time.time() if epoch is None else epoch
-            return await self._post_at(operation, body, now, begun)
+            return await self._post_at(operation, body, now, limit, begun)
         except boto.ClientError as refusal:
             # A refused signature means that nothing was done, and the refusal shows the time.
-            shown = _date_of(refusal) if is_skew(refusal) else None
+            shown = epoch_of(date_of(refusal)) if is_skew(refusal) else None
             if shown is None:
                 raise
-        return await self._post_at(operation, body, shown, begun)
+        return await self._post_at(operation, body, shown, limit, begun)
 
     async def _post_at(
-        self, operation: str, body: bytes, epoch: float, begun: Callable[[], None] | None
+        self,
+        operation: str,
+        body: bytes,
+        epoch: float,
+        limit: float,
+        begun: Callable[[], None] | None,
     ) -> dict[str, Any]:
         auth = await self._credentials(*self._credentials_for)
         credentials: Credentials | None = auth.credentials
@@ -419,20 +417,72 @@ class LeanSQS(BotoSQS):
             raise boto.NoCredentialsError
         headers = self._signer.sign(f"AmazonSQS.{operation}", body, credentials, epoch)
         session = self._polling if operation == "ReceiveMessage" else self._sending
-        async with session.post(
-            self._url,
-            data=body if len(body) <= _LARGE_BODY else io.BytesIO(body),
-            headers=headers,
-            allow_redirects=False,
-        ) as response:
-            if begun is not None:
-                begun()
-            got = await response.read()
-        answer_headers = response.headers
-        self._clock.observe(answer_headers.get("Date"))
-        if response.status >= 300:
-            raise refusal_of(operation, response.status, answer_headers, got)
-        return _decode(got, answer_headers.get("Content-Type", ""))
+        try:
+            async with session.post(
+                self._url,
+                data=body if len(body) <= _LARGE_BODY else io.BytesIO(body),
+                headers=headers,
+                allow_redirects=False,
+                timeout=self._timeouts.get(limit) or self._timeout(limit),
+            ) as response:
+                if begun is not None:
+                    begun()
+                got = await _read(response)
+        except TimeoutError as exc:
+            if isinstance(exc, aiohttp.ServerTimeoutError):
+                raise  # while connecting or reading, it was silent for too long
+            raise TooSlow(limit) from exc
+        status, answer_headers = response.status, response.headers
+        got = unpacked(status, answer_headers, got)
+        self._judge(operation, status, answer_headers, got)
+        return value_of(status, got)
+
+    def _timeout(self, limit: float) -> aiohttp.ClientTimeout:
+        """The timeouts of a call that may last *limit* seconds in all."""
+        config = self._client.meta.config
+        made = self._timeouts[limit] = aiohttp.ClientTimeout(
+            total=None if limit == math.inf else limit,
+            sock_connect=config.connect_timeout,
+            sock_read=config.read_timeout,
+        )
+        return made
+
+    @staticmethod
+    def _harm_sent(entry: Mapping[str, Any], done: Mapping[str, Any]) -> str | None:
+        digest = done.get("MD5OfMessageBody")
+        if digest and digest != md5_of_body(entry["MessageBody"]):
+            return "body"
+        digest = done.get("MD5OfMessageAttributes")
+        if digest and digest != md5_of_attributes(entry.get("MessageAttributes") or {}):
+            return "attributes"
+        return None
+
+    @staticmethod
+    def _harm(message: Mapping[str, Any], received: Received) -> str | None:
+        digest = message.get("MD5OfBody")
+        if digest and digest != md5_of_body(received.body):
+            return "body"
+        digest = message.get("MD5OfMessageAttributes")
+        try:
+            if digest and received.attributes and digest != md5_of_attributes(received.attributes):
+                return "attributes"
+        except KeyError:  # one has no value, or no type
+            return "attributes"
+        return None
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    """The body of an answer, as far as SQS can have sent it."""
+    length = response.content_length
+    if length is not None and length <= MOST_BYTES:
+        return await response.read()
+    got = bytearray()
+    async for part in response.content.iter_any():
+        got += part
+        if len(got) > MOST_BYTES:
+            response.close()
+            raise too_long(response.status, bytes(got[:2_000]))
+    return bytes(got)
 
 
 def host_of(url: str) -> str:
@@ -446,15 +496,7 @@ def host_of(url: str) -> str:
     return f"{host}:{parts.port}"
 
 
-def _date_of(refusal: Any) -> float | None:
-    return epoch_of(refusal.response["ResponseMetadata"]["HTTPHeaders"]["date"])
-
-
 # --------------------------------------------------------------------------------- bodies
-
-
-class _NotJSON(Exception):
-    """An answer that is something else."""
 
 
 def _jsonable(value: Any) -> Any:
@@ -472,75 +514,3 @@ _encoder: Final = json.JSONEncoder(
 
 def _encode(parameters: dict[str, Any]) -> bytes:
     return _encoder(parameters).encode()
-
-
-def _decode(body: bytes, content_type: str) -> dict[str, Any]:
-    # A proxy's page must not pass for an empty answer.
-    if content_type.startswith("text/html"):
-        raise _NotJSON("it is an HTML page")
-    if not body:
-        answer = {}
-    else:
-        try:
-            answer = json.loads(body.decode())
-        except (ValueError, RecursionError) as exc:
-            raise _NotJSON(f"it is not JSON: {exc}") from exc
-        if not isinstance(answer, dict):
-            raise _NotJSON("it is no JSON object")
-    answer["ResponseMetadata"] = {}
-    return answer
-
-
-def _refuse_damaged(entries: Sequence[Mapping[str, Any]], answer: dict[str, Any]) -> None:
-    """Count as failed what SQS confirmed with another digest than that of what was sent."""
-    right, failed = [], []
-    for done in answer.get("Successful") or ():
-        what = _damaged_part(entries[INDICES[done["Id"]]], done)
-        if what is None:
-            right.append(done)
-        else:
-            text = f"the message's {what} was damaged on its way: SQS confirmed another MD5"
-            failed.append(
-                {"Id": done["Id"], "Code": DAMAGED, "Message": text, "SenderFault": False}
-            )
-    if failed:
-        answer["Successful"] = right
-        answer["Failed"] = [*(answer.get("Failed") or ()), *failed]
-
-
-def _damaged_part(entry: Mapping[str, Any], done: Mapping[str, Any]) -> str | None:
-    digest = done.get("MD5OfMessageBody")
-    if digest and digest != md5_of_body(entry["MessageBody"]):
-        return "body"
-    digest = done.get("MD5OfMessageAttributes")
-    if digest and digest != md5_of_attributes(entry.get("MessageAttributes") or {}):
-        return "attributes"
-    return None
-
-
-def _unharmed(message: dict[str, Any]) -> bool:
-    """Whether a received message is what SQS says that it sent. Decodes its binary values.
-
-    One that is not is passed over: it comes back when its visibility timeout has run out.
-    """
-    digest = message.get("MD5OfBody")
-    what = None
-    if digest and digest != md5_of_body(message["Body"]):
-        what = "body"
-    attributes = message.get("MessageAttributes")
-    if attributes:
-        for value in attributes.values():
-            if "BinaryValue" in value:
-                value["BinaryValue"] = base64.b64decode(value["BinaryValue"])
-        digest = message.get("MD5OfMessageAttributes")
-        if digest and digest != md5_of_attributes(attributes):
-            what = "attributes"
-    if what is None:
-        return True
-    logger.warning(
-        "message %s was damaged on its way from SQS (the MD5 of its %s is another) and is left"
-        " to be delivered again",
-        message.get("MessageId"),
-        what,
-    )
-    return False

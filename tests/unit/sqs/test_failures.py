@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import socket
 import ssl
 import time
@@ -17,12 +16,12 @@ from botocore.retries import standard
 
 from sqs_orchestrator.errors import AccessDenied, QueueError, QueueNotFound, SendError, Throttled
 from sqs_orchestrator.sqs.failures import (
+    Foreign,
     NotNow,
     NotSigned,
     date_of,
     error_of,
     error_of_entry,
-    refusal_of,
     too_large,
 )
 from sqs_orchestrator.sqs.port import Failure
@@ -101,12 +100,21 @@ def test_denied_code_is_access_denied(code: str) -> None:
     assert (error.transient, error.maybe_done) == (False, False)
 
 
-@pytest.mark.parametrize("code", ["", "SomethingNew"])
+@pytest.mark.parametrize("code", ["SomethingElse", "SomethingNew"])
 @pytest.mark.parametrize("status", [401, 403])
 def test_unknown_401_or_403_is_access_denied(code: str, status: int) -> None:
     error = ours(refusal(code, status))
     assert type(error) is AccessDenied
     assert "the credentials were refused" in str(error)
+
+
+@pytest.mark.parametrize("status", [302, 400, 401, 403, 404])
+def test_refusal_without_a_code_is_not_sqs_s_and_passes(status: int) -> None:
+    for code in ("", str(status)):
+        error = ours(refusal(code, status, "<html>Please log in</html>"))
+        assert type(error) is QueueError
+        assert (error.transient, error.code) == (True, str(status))
+        assert "Please log in" in str(error)
 
 
 @pytest.mark.parametrize(
@@ -551,22 +559,6 @@ def test_answer_to_aiohttp_that_took_too_long_may_have_been_a_call() -> None:
     assert (error.transient, error.maybe_done) == (True, True)
 
 
-# ----------------------------------------------------------------- responses as refusals
-
-
-@pytest.mark.parametrize(
-    ("kind", "code"),
-    [
-        ("com.amazonaws.sqs#QueueDoesNotExist", "QueueDoesNotExist"),
-        ("InvalidAttributeValue:http://internal.amazon.com/x/", "InvalidAttributeValue"),
-        ("com.amazonaws.sqs#OverLimit:http://internal.amazon.com/x/#y", "OverLimit"),
-    ],
-)
-def test_type_of_a_refusal_is_its_code_without_what_is_around_it(kind: str, code: str) -> None:
-    body = json.dumps({"__type": kind, "message": "m"}).encode()
-    assert ours(refusal_of("SendMessageBatch", 400, {}, body)).code == code
-
-
 # ------------------------------------------------------------- entries of a batch
 
 
@@ -621,8 +613,9 @@ def test_entry_that_sqs_may_have_taken_says_so() -> None:
 
 def test_413_is_no_passing_error_whoever_says_it() -> None:
     page = b"<html><body><h1>413 Request Entity Too Large</h1></body></html>"
-    for body in (page, b"", b'{"message": "Request Too Long"}', b"<?xml ?><Error/>"):
-        error = ours(refusal_of("SendMessageBatch", 413, {}, body))
+    said = [Foreign(413, body) for body in (page, b"", b'{"message": "Request Too Long"}')]
+    for exc in (*said, refusal("RequestEntityTooLarge", 413), refusal("413", 413)):
+        error = ours(exc)
         assert type(error) is QueueError
         assert (error.transient, error.maybe_done, error.code) == (False, False, "413")
         assert "more than the endpoint, or a proxy in between, takes" in str(error)
