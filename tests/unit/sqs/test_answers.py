@@ -15,7 +15,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from email.utils import formatdate
 from typing import Any
 
-import aiohttp
 import botocore.exceptions as boto
 import pytest
 import pytest_asyncio
@@ -632,7 +631,7 @@ def test_a_full_receive_of_whatever_sqs_takes_fits() -> None:
         assert 10 * (most + 4 * 1024) <= answers.MOST_BYTES
 
 
-@pytest.mark.parametrize("is_lean", [True], indirect=True)
+@pytest.mark.parametrize("is_lean", ["lean"], indirect=True)
 async def test_answer_without_an_end_is_cut_off(
     server: Server, sqs: BotoSQS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -647,9 +646,8 @@ async def test_answer_without_an_end_is_cut_off(
             while True:
                 await response.write(b" " * 10_000)
                 await asyncio.sleep(0)
-        except (ConnectionError, aiohttp.ClientError):
+        finally:
             hung_up.set()
-            raise
 
     server.answer = answer
     with pytest.raises(QueueError, match="larger than"):

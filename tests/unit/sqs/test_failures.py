@@ -15,6 +15,7 @@ import pytest
 from botocore.retries import standard
 
 from sqs_orchestrator.errors import AccessDenied, QueueError, QueueNotFound, SendError, Throttled
+from sqs_orchestrator.sqs.answers import check
 from sqs_orchestrator.sqs.failures import (
     Foreign,
     NotNow,
@@ -220,7 +221,9 @@ def test_other_refusal_says_what_it_means(code: str, says: str) -> None:
 
 @pytest.mark.parametrize("body", [b"", b'{"message": "Moved"}', b"<html></html>"])
 def test_redirection_says_where_to(body: bytes) -> None:
-    error = ours(refusal_of("SendMessageBatch", 307, {"Location": "http://there/"}, body))
+    with pytest.raises(Foreign) as caught:
+        check("SendMessageBatch", 307, {"Location": "http://there/"}, body)
+    error = ours(caught.value)
     assert "a redirection to http://there/, which is not followed" in str(error)
 
 
