@@ -94,6 +94,17 @@ async def test_sweeper_deletes_the_idle_and_keeps_the_others(
     assert set(server.queues) == {me.name, name_of(2), name_of(3), PREFIX, PREFIX + "_DLQ"}
 
 
+async def test_clock_that_one_answer_has_set_wrong_deletes_nothing(
+    me: Requester, server: MemoryServer
+) -> None:
+    add(server, name_of(1), beat=10, sweeping=False)
+    add(server, name_of(2), beat=301, sweeping=False)
+    # It never runs back by itself: an hour ahead it stays, for the lower showings after it.
+    me.sqs.clock.observe_epoch(server.now() + 3600)
+    await me.sweeper.sweep()
+    assert set(server.queues) == {me.name, name_of(1)}
+
+
 async def test_queue_of_another_form_stays_while_anything_is_in_it(
     me: Requester, server: MemoryServer
 ) -> None:
