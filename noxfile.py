@@ -7,6 +7,7 @@ distribution. With Nox at hand, `nox -s SESSION` is the same.
     python3 noxfile.py demo         the main job, on an SQS server on this machine
     python3 noxfile.py tests        the tests, on the running Python
     python3 noxfile.py tests-3.12   the tests, on that Python
+    python3 noxfile.py pythons      the tests, on all the Pythons that they should pass on
     python3 noxfile.py --list       the other sessions
 """
 
@@ -141,6 +142,11 @@ def tests(session: nox.Session) -> None:
 
     HYPOTHESIS_PROFILE=full has them make up ten times as many cases, as they do where CI is set.
     """
+    if session.python is None:
+        # Before pytest, whose summary should be the last that is seen.
+        running = ".".join(map(str, sys.version_info[:2]))
+        others = ", ".join(each for each in PYTHONS if each != running)
+        session.warn(f"NOT CHECKED on Python {others}: 'nox -s pythons' runs the tests there")
     install(session, "test", extras="[testing]")
     # Without this, `python -m` would put the working directory, and so the source tree,
     # before the installed wheel, in the processes that tests start too.
@@ -150,6 +156,17 @@ def tests(session: nox.Session) -> None:
 nox.session(tests)
 for version in PYTHONS:
     nox.session(name=f"tests-{version}", python=version, default=False)(tests)
+
+
+@nox.session(default=False, venv_backend="none")
+def pythons(session: nox.Session) -> None:
+    """The tests, on each Python that pyproject.toml names.
+
+    One that is not here is a failure, and the summary names it. With Nox's own option
+    `--no-error-on-missing-interpreters` it is named as skipped. Arguments after `--` go to pytest.
+    """
+    for version in PYTHONS:
+        session.notify(f"tests-{version}", session.posargs)
 
 
 @nox.session(name="tests-lowest", default=False)

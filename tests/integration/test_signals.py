@@ -25,8 +25,14 @@ HANGS = 60
 """Seconds after which a process is taken to hang."""
 
 PROLOGUE = """
-import asyncio, json, logging, signal, sys
+import asyncio, json, logging, os, signal, sys
 import sqs_orchestrator as so
+
+
+def print(*words, flush=True):
+    # Unlike Python's own, it may be interrupted by a signal whose handler prints, too.
+    os.write(1, (" ".join(map(str, words)) + "\\n").encode())
+
 
 endpoint_url, queues, credentials = sys.argv[1], sys.argv[2].split(","), json.loads(sys.argv[3])
 connection = so.connect(endpoint_url=endpoint_url, **credentials)

@@ -7,6 +7,7 @@ import asyncio
 import contextvars
 import functools
 import gc
+import inspect
 import logging
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
@@ -80,7 +81,7 @@ class Bench:
             return wrapped
 
         for name, method in vars(SQS).items():
-            if asyncio.iscoroutinefunction(method):
+            if inspect.iscoroutinefunction(method):
                 setattr(port, name, noted(name, getattr(port, name)))
 
 
