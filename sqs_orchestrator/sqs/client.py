@@ -303,18 +303,15 @@ class BotoSQS:
         except boto.BotoCoreError:
             raise
         except Exception as exc:
-            # How the parser fails on an answer says less than the answer.
             response = seen.response
             fetching = isinstance(exc, boto.ClientError) and exc.operation_name != operation
             if response is None or fetching:
                 raise
-            try:
-                self._judge(operation, **response)
-            except Foreign as foreign:
-                # What the parser says repeats the answer, however long that is.
-                raise foreign from None
             why = f"the client cannot make sense of it: {type(exc).__name__}: {exc}"
-            raise Foreign(response["status"], response["body"], why) from exc
+        # What the client makes of an answer says less than the answer, and may repeat a whole
+        # page: so it does not go along.
+        self._judge(operation, **response)
+        raise Foreign(response["status"], response["body"], why)
 
     def _limit(self, parameters: Mapping[str, Any]) -> float:
         """Seconds that one call may last, its long poll included."""

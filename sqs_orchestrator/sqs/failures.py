@@ -53,7 +53,7 @@ class Foreign(Exception):
     """An answer that is not SQS's own: its status, what it begins with, and what is odd."""
 
     def __init__(self, status: int, body: bytes = b"", why: str = "") -> None:
-        super().__init__(why)
+        super().__init__(short(why))
         self.status = status
         self.begins = body[:_PAGE_BYTES]
 
@@ -336,7 +336,7 @@ def _foreign(operation: str, queue: str | None, exc: Foreign, endpoint: str | No
     host = urlsplit(endpoint or "").netloc.rpartition("@")[2] or "the endpoint"
     page = excerpt(exc.begins.decode("utf-8", "replace").strip(), _PAGE)
     facts = [f"{status} {responses.get(status, '')}".strip() + f" from {host}"]
-    facts += [short(str(exc))] if str(exc) else []
+    facts += [str(exc)] if str(exc) else []
     facts += [f"it begins: {page}" if page else "it is empty"]
     text = (
         f"{operation}{f' on {queue}' if queue else ''}: the answer cannot be read as SQS's own"
@@ -347,7 +347,9 @@ def _foreign(operation: str, queue: str | None, exc: Foreign, endpoint: str | No
     named: dict[str, Any] = {"operation": operation, "queue": queue, "code": code}
     if status == 413:
         # It will be the same the next time, unless there is less to send.
-        return QueueError(f"{text}: it is more than whoever answered takes", **named)
+        return QueueError(
+            f"{text}: it is more than the endpoint, or a proxy in between, takes", **named
+        )
     maybe_done = status < 300 or (status >= 400 and status not in _NOT_PASSED_ON)
     return kind(
         f"{text}: is this an SQS endpoint, or is a proxy, a firewall or a login page in between?"
@@ -640,7 +642,7 @@ def refusal(
     """The exception that botocore raises where SQS refuses a call. *date* is the `Date` of the
     refusal, where that can be believed."""
     response = {
-        "Error": {"Code": code, "Message": said},
+        "Error": {"Code": excerpt(code, _MOST), "Message": excerpt(said, 2 * _MOST)},
         "ResponseMetadata": {"HTTPStatusCode": status, "HTTPHeaders": {"date": date}},
     }
     return boto.ClientError(response, operation)
