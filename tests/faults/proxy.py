@@ -27,7 +27,8 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from email.utils import formatdate
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -70,6 +71,7 @@ class Fault(enum.Enum):
     REORDERED = "messages handed out in another order, some later"
     PARTLY_FAILED = "some entries of a batch failed by SQS's fault"
     PARTLY_REFUSED = "some entries of a batch refused as the sender's fault"
+    FOREIGN = "a page of somebody in between, whose clock is an hour ahead"
     EMPTY = "a long poll that ends empty, and at once"
     QUEUE_DELETED = "the queue deleted just before"
 
@@ -353,6 +355,9 @@ class FaultProxy:
         """What comes instead of an answer of the server's."""
         if fault is Fault.RESET:
             return None
+        if fault is Fault.FOREIGN:
+            ahead = {"Date": formatdate(time.time() + 3600, usegmt=True)}
+            return replace(self._random.choice(_PAGES), headers=ahead)
         refusals = {
             Fault.INTERNAL_ERROR: (_INTERNAL_ERROR, _HTML_ERROR),
             Fault.UNAVAILABLE: (_UNAVAILABLE, _EMPTY_ERROR),
@@ -486,6 +491,10 @@ def _refusal(kind: str, message: str, *, status: int = 400, query: str | None = 
 _INTERNAL_ERROR: Final = _refusal(
     "com.amazon.coral.service#InternalFailure", "We encountered an internal error.", status=500
 )
+_PAGES: Final = tuple(
+    Answer(b"<html><h1>Please log in</h1></html>", status, "text/html")
+    for status in (302, 400, 401, 403, 404, 421, 425, 503)
+)
 _HTML_ERROR: Final = Answer(b"<html><h1>Internal Server Error</h1></html>", 500, "text/html")
 _TOO_LARGE: Final = Answer(
     b"<html><head><title>413 Request Entity Too Large</title></head></html>",
@@ -521,6 +530,7 @@ _WRONG_SECRET: Final = _refusal(
 )
 
 _INSTEAD: Final = (
+    Fault.FOREIGN,
     Fault.RESET,
     Fault.INTERNAL_ERROR,
     Fault.UNAVAILABLE,
