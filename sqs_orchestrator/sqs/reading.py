@@ -8,11 +8,11 @@ without an id) is said in words, and costs only what it stands in: the rest of t
 from __future__ import annotations
 
 import base64
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from ..core import limits
+from ..logs import get_logger
 from .failures import own_code, short
 from .port import NO_ATTRIBUTES, Failure, Received
 
@@ -26,7 +26,7 @@ __all__ = [
     "urls_of",
 ]
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 IDS: Final = tuple(str(index) for index in range(limits.BATCH_ENTRIES))
 """The ids of the entries of a batch."""
