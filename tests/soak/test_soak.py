@@ -69,8 +69,10 @@ class Crew:
 
     async def ended(self, process: Process, within: float = HANGS) -> int:
         """Its exit code."""
+        # Who waits may be cancelled, and must not take the reader along: `close` sees to the rest.
         async with asyncio.timeout(within):
-            return await self._readers.pop(process)
+            await asyncio.wait({self._readers[process]})
+        return self._readers.pop(process).result()
 
     async def close(self) -> None:
         for process, reader in self._readers.items():
