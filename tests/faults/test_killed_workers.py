@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -14,7 +15,7 @@ import pytest_asyncio
 import sqs_orchestrator as so
 from tests.processes.conftest import HANGS, Process, start_program
 
-from .conftest import WHOLE, Connect
+from .conftest import LENGTH, WHOLE, Connect
 from .proxy import MESSAGE_OPERATIONS, PASSING, FaultProxy
 from .rounds import Load, assert_no_reply_queue, becomes_empty, own_number
 
@@ -109,6 +110,49 @@ async def test_requests_survive_workers_that_are_killed_at_any_moment(
     load.check(numbers, fleet.values("started"), proxy)
     # All but those that are in a hurry: each worker's work was taken over by another.
     assert load.outcomes()["reply"] >= len(numbers) * 0.95
+    await assert_no_reply_queue(direct, prefix)
+
+
+@pytest.mark.skipif(not LENGTH, reason="it waits for the default visibility timeout")
+async def test_killed_worker_costs_no_request_with_the_defaults(
+    proxy: FaultProxy,
+    connect: Connect,
+    direct: so.Connection,
+    queue: str,
+    prefix: str,
+    fleet: Fleet,
+) -> None:
+    defaults = {
+        name: inspect.signature(of).parameters[parameter].default
+        for name, of, parameter in (
+            ("visibility_timeout", so.Poller, "visibility_timeout"),
+            ("timeout", so.Publisher, "default_timeout"),
+        )
+    }
+    options = {
+        "work": 1.0,
+        "concurrency": 20,
+        "visibility_timeout": defaults["visibility_timeout"],
+    }
+    load = Load(
+        queue, prefix, at_once=60, timeout=defaults["timeout"], hurried=False, own=own_number
+    )
+    doomed = await fleet.add(queue, **options)
+    async with connect() as sqs, asyncio.TaskGroup() as group:
+        group.create_task(load.run(sqs, range(60)))
+        async with asyncio.timeout(HANGS):
+            while len(doomed.values("started")) < 20:  # noqa: ASYNC110 - it is a process
+                await asyncio.sleep(0.02)
+        doomed.stop_at_once()
+        other = await fleet.add(queue, **options)
+    load.check(range(60), fleet.values("started"), proxy)
+    assert load.outcomes() == {"reply": 60}
+    # It had what the other took over.
+    assert set(doomed.values("started")) - set(doomed.values("finished"))
+    assert set(doomed.values("started")) <= set(other.values("started")) | set(
+        doomed.values("finished")
+    )
+    await becomes_empty(direct, queue)
     await assert_no_reply_queue(direct, prefix)
 
 
