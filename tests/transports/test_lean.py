@@ -43,8 +43,7 @@ from sqs_orchestrator.sqs.config import make_config
 from sqs_orchestrator.sqs.lean import LeanSQS, Unfit, open_lean, way_of
 from sqs_orchestrator.sqs.opening import open_sqs
 from sqs_orchestrator.sqs.port import Failure, SendEntry
-
-from .test_signing import by_botocore
+from tests.unit.sqs.test_signing import by_botocore
 
 URL = "http://sqs.eu-west-1.localhost/123456789012/orders"
 REGION = "eu-west-1"
