@@ -27,12 +27,12 @@ from .errors import (
     SQSOrchestratorError,
     Throttled,
 )
-from .handlers import NO_REPLY, Reject, Retry
 from .message import Message, Reply, ReplyTo
-from .poller import Poller, PollerStatistics
-from .publisher import Publisher, PublisherStatistics
-from .reply_queue import ReplyQueue, ReplyQueueStatistics
-from .sweeper import sweep
+from .requester.publisher import Publisher, PublisherStatistics
+from .requester.reply_queue import ReplyQueue, ReplyQueueStatistics
+from .requester.sweeper import sweep
+from .results import NO_REPLY, Reject, Retry
+from .worker.poller import Poller, PollerStatistics
 
 __all__ = [
     "NO_REPLY",

@@ -30,7 +30,7 @@ from .sqs.credentials import flaw_of
 from .sqs.failures import NotSigned
 from .sqs.opening import open_sqs
 from .sqs.port import SQS
-from .tasks import Flights, Host
+from .tasks import SingleFlight, TaskOwner
 from .texts import without_user_info
 
 if TYPE_CHECKING:
@@ -160,10 +160,10 @@ class Connection:
         self.read_timeout = read_timeout
         """Seconds after which the client gives a response up. Long polls must end sooner."""
         self._stack = AsyncExitStack()
-        self._host = Host("sqs_orchestrator connection", self._closing)
+        self._owner = TaskOwner("sqs_orchestrator connection", self._closing)
         self._port: SQS | None = None
         self._urls: dict[str, str] = {}
-        self._flights: Flights[str] = Flights(self._host)
+        self._flights: SingleFlight[str] = SingleFlight(self._owner)
         self._dependents: list[Dependent] = []
         self._home: str | None = None
         self._troubles: dict[str, QueueError] = {}
@@ -174,11 +174,11 @@ class Connection:
         return f"<Connection to {self._port!r}>"
 
     async def __aenter__(self) -> Self:
-        await self._host.start()
+        await self._owner.start()
         try:
             self._port = await self._stack.enter_async_context(self._opener())
         except BaseException:
-            await self._host.stop()
+            await self._owner.stop()
             raise
         return self
 
@@ -193,7 +193,7 @@ class Connection:
     async def aclose(self) -> None:
         """Close what was made over the connection, then the connection; the same as
         leaving `async with`. Cancelling it does not cut it short."""
-        await self._host.stop()
+        await self._owner.stop()
 
     async def _closing(self) -> None:
         try:
@@ -209,7 +209,7 @@ class Connection:
     def port(self) -> SQS:
         """The port to SQS that this connection goes through. For the library's own use."""
         if self._port is None:
-            raise self._host.not_open("the connection", "connect(…)")
+            raise self._owner.not_open("the connection", "connect(…)")
         return self._port
 
     def adopt(self, dependent: Dependent) -> SQS:

@@ -81,7 +81,7 @@ def _rebuild(kind: type[_E], args: tuple[Any, ...], state: dict[str, Any]) -> _E
     return error
 
 
-def again(error: _E) -> _E:
+def fresh_copy(error: _E) -> _E:
     """A fresh instance of *error*, with the same cause.
 
     One failure may end a thousand waiting requests. Each must raise an instance of its

@@ -24,7 +24,7 @@ from typing import Any, Final, Generic, TypeVar
 
 import anyio
 
-from .errors import SQSOrchestratorError, again
+from .errors import SQSOrchestratorError, fresh_copy
 from .logs import get_logger, report_repeated
 
 logger = get_logger(__name__)
@@ -32,7 +32,7 @@ logger = get_logger(__name__)
 T = TypeVar("T")
 
 
-class Host:
+class TaskOwner:
     """A host task, and the tasks that it owns. Use it once: start, spawn, stop.
 
     *context* is that in which it was started. All its tasks run in copies of it, and the
@@ -232,19 +232,19 @@ class Host:
         self.request_stop()
 
 
-class Flights(Generic[T]):
+class SingleFlight(Generic[T]):
     """Work that many may ask for and that is done once: one flight per key.
 
     The work runs in the host, so cancelling one who waits for it disturbs no other. Its
     failure reaches all who wait, and the next to ask starts anew.
     """
 
-    def __init__(self, host: Host) -> None:
-        self._host = host
+    def __init__(self, owner: TaskOwner) -> None:
+        self._owner = owner
         # Each who waits has a future of his own, in the order in which they came. With one that
         # they share, by `asyncio.shield`, newer Pythons log a failure for each who has given up.
         self._flights: dict[str, dict[asyncio.Future[T], None]] = {}
-        host.at_end(self._abandon)
+        owner.at_end(self._abandon)
 
     async def run(self, key: str, work: Callable[[], Awaitable[T]]) -> T:
         """What *work* returns, from the flight that is under way or a new one.
@@ -260,14 +260,14 @@ class Flights(Generic[T]):
             # Before the flight starts, since it may land at once.
             landing = self._landing(waiting)
             try:
-                self._host.spawn(self._fly, key, work)
+                self._owner.spawn(self._fly, key, work)
             except BaseException:
                 self._flights.pop(key, None)
                 raise
         try:
             return await landing
         except SQSOrchestratorError as error:
-            mine = again(error)
+            mine = fresh_copy(error)
         finally:
             waiting.pop(landing, None)
         raise mine
@@ -308,7 +308,7 @@ class Flights(Generic[T]):
             self._fail(key, self._closed())
 
     def _closed(self) -> RuntimeError:
-        return RuntimeError(f"{self._host.name} was closed")
+        return RuntimeError(f"{self._owner.name} was closed")
 
     def _fail(self, key: str, error: Exception) -> None:
         for landing in self._flights.pop(key):
@@ -322,7 +322,7 @@ TURNS: Final = 6
 loop turns about so often."""
 
 
-class Afterwards:
+class DeferredCall:
     """Calls *function* once those have had their turn who are at work already, however often it
     is asked for meanwhile.
 
@@ -332,9 +332,9 @@ class Afterwards:
 
     __slots__ = ("_asked", "_context", "_function", "_loop")
 
-    def __init__(self, host: Host, function: Callable[[], None]) -> None:
+    def __init__(self, owner: TaskOwner, function: Callable[[], None]) -> None:
         self._function = function
-        self._context = host.context
+        self._context = owner.context
         self._loop = asyncio.get_running_loop()
         self._asked = False
 
@@ -367,7 +367,7 @@ async def finished(task: asyncio.Task[Any]) -> None:
         raise cancelled
 
 
-def sole(error: BaseException) -> BaseException:
+def unwrap_group(error: BaseException) -> BaseException:
     """The one exception inside nested groups of one, or *error* as it is."""
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from .limits import BATCH_ENTRIES
 
-HASTE = 0.4
+EARLY_END = 0.4
 """Seconds: a long poll that ends empty before is in haste."""
 
-UNHURRIED = 8
+EARLY_ENDS_ALLOWED = 8
 """So many of them in a row are let pass."""
 
 LONGEST_PAUSE = 1.0
@@ -21,13 +21,13 @@ LONGEST_PAUSE = 1.0
 class Receivers:
     """The number of receives in flight, and the number that there should be."""
 
-    __slots__ = ("_hasty", "in_flight", "most", "target")
+    __slots__ = ("_early_ends", "in_flight", "most", "target")
 
     def __init__(self, most: int = 8) -> None:
         self.most = most
         self.target = 1
         self.in_flight = 0
-        self._hasty = 0
+        self._early_ends = 0
 
     def __repr__(self) -> str:
         return f"<Receivers {self.in_flight} in flight, {self.target} wanted>"
@@ -54,11 +54,11 @@ class Receivers:
         """Seconds to wait after a receive that has brought *got* after *took* seconds, where it
         might have waited for *wait*. Something between us and SQS that ends long polls at once
         must not make us spin; some servers end a few for messages that another poll got."""
-        if got or took >= min(wait, HASTE):
-            self._hasty = 0
+        if got or took >= min(wait, EARLY_END):
+            self._early_ends = 0
             return 0.0
-        self._hasty += 1
-        return min(LONGEST_PAUSE, max(0, self._hasty - UNHURRIED) * HASTE / 4)
+        self._early_ends += 1
+        return min(LONGEST_PAUSE, max(0, self._early_ends - EARLY_ENDS_ALLOWED) * EARLY_END / 4)
 
     def failed(self) -> None:
         """A receive has failed: one is enough to find out when it works again."""

@@ -22,7 +22,7 @@ COMPANY = 0.3
 """Extensions due within this part of the timeout fill the batches of those that are due now."""
 
 
-class Keeper(Generic[T]):
+class ExtensionSchedule(Generic[T]):
     """The messages held, by when their visibility must be extended. Durations in seconds."""
 
     __slots__ = ("_due", "_since", "max_extension", "timeout")

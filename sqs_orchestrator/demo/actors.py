@@ -17,13 +17,13 @@ import anyio
 
 from ..connection import Connection
 from ..errors import RemoteError, ReplyTimeout
-from ..handlers import Reject
 from ..message import Message
-from ..poller import Poller
-from ..publisher import Publisher
+from ..requester.publisher import Publisher
+from ..results import Reject
 from ..sqs.counting import Counting
 from ..sqs.opening import open_sqs
 from ..sqs.port import SQS
+from ..worker.poller import Poller
 
 QUEUE = "orders"
 

@@ -14,11 +14,11 @@ from aiobotocore.session import AioSession
 from .._version import __version__
 from ..logs import get_logger
 from ..texts import without_user_info
-from .client import BotoSQS
 from .config import check_no_user_info, make_config, warm_up
 from .credentials import MISCONFIGURED, Keeper, check_session_keys, from_chain
-from .lean import Unfit, open_lean, way_of
 from .resolver import Resolver, Threads
+from .transports.lean import NotPlain, open_lean, template_of
+from .transports.stock import BotoSQS
 
 if TYPE_CHECKING:
     from aiobotocore.config import AioConfig
@@ -69,14 +69,14 @@ async def open_sqs(
             check_no_user_info("the endpoint URL", client.meta.endpoint_url)
             try:
                 if not lean:
-                    raise Unfit("it is turned off")
+                    raise NotPlain("it is turned off")
                 if session is not None:
-                    raise Unfit("the session is the caller's own")
-                way = await way_of(client)
+                    raise NotPlain("the session is the caller's own")
+                way = await template_of(client)
                 port: BotoSQS = await stack.enter_async_context(
                     open_lean(client, way, own.get_config_variable("ca_bundle"), threads)
                 )
-            except Unfit as unfit:
+            except NotPlain as unfit:
                 logger.debug("calls take the stock client's path: %s", unfit)
                 # Long polls must never keep the pool of connections from the other calls.
                 polling_client = await stack.enter_async_context(

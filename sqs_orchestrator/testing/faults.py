@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
-from ..errors import AccessDenied, QueueError, QueueNotFound, Throttled, again
+from ..errors import AccessDenied, QueueError, QueueNotFound, Throttled, fresh_copy
 from ..sqs.port import Failure
 
 __all__ = ["OPERATIONS", "Faults", "Gate"]
@@ -249,7 +249,7 @@ _TYPICAL: Final[dict[type[QueueError], tuple[str, bool, bool]]] = {
 
 def _made(error: AnError, operation: str, queue: str | None) -> QueueError:
     if isinstance(error, QueueError):
-        return again(error)
+        return fresh_copy(error)
     code, transient, maybe_done = _TYPICAL[error]
     return error(
         f"{operation}{f' on {queue}' if queue else ''}: {code}, as the test ordered",

@@ -11,12 +11,12 @@ from ..core import wire
 from ..core.checks import message_bytes
 from ..core.redrive import dead_letter_queue
 from ..errors import QueueError, SendError
-from ..lanes import Lanes
 from ..logs import get_logger
-from ..outgoing import Outgoing
+from ..sending.entries import Outgoing
+from ..sending.lanes import Lanes
 from ..sqs.port import SQS
-from ..tasks import Flights, Host
-from .held import Held
+from ..tasks import SingleFlight, TaskOwner
+from .delivery import Delivery
 
 logger = get_logger(__name__)
 
@@ -27,7 +27,7 @@ PATIENCE = 60.0
 """Seconds for which a move is tried."""
 
 
-class Fate(enum.Enum):
+class MoveResult(enum.Enum):
     """What became of a message that should go to the dead-letter queue."""
 
     MOVED = enum.auto()
@@ -41,37 +41,37 @@ class DeadLetters:
     """The dead-letter queue of one queue."""
 
     def __init__(
-        self, host: Host, sqs: Connection, port: SQS, url: str, lanes: Lanes[Outgoing]
+        self, owner: TaskOwner, sqs: Connection, port: SQS, url: str, lanes: Lanes[Outgoing]
     ) -> None:
         self._sqs = sqs
         self._port = port
         self._url = url
         self._lanes = lanes
-        self._lookups: Flights[None] = Flights(host)
+        self._lookups: SingleFlight[None] = SingleFlight(owner)
         self._found: str | None = None
         """Its URL; empty where there is none, `None` where that could not be found out."""
         self._known = -math.inf
 
-    async def take(self, held: Held, code: str, reason: str) -> Fate:
+    async def take(self, delivery: Delivery, code: str, reason: str) -> MoveResult:
         """Move a message, with word of why; returns once SQS has it, and never raises."""
         if asyncio.get_running_loop().time() >= self._known + KEPT:
             await self._lookups.run("", self._look_up)
         url = self._found
         if url is None:
-            return Fate.FAILED
+            return MoveResult.FAILED
         if not url:
-            return Fate.NO_QUEUE
-        move = _Move(held, code, reason, fifo=url.endswith(".fifo"))
+            return MoveResult.NO_QUEUE
+        move = _Move(delivery, code, reason, fifo=url.endswith(".fifo"))
         self._lanes.add(url, move)
         error = await move.outcome
         if error is None:
-            return Fate.MOVED
+            return MoveResult.MOVED
         logger.warning(
             "message %s stays: its dead-letter queue does not take it: %s",
-            held.received.message_id,
+            delivery.received.message_id,
             error,
         )
-        return Fate.FAILED
+        return MoveResult.FAILED
 
     async def _look_up(self) -> None:
         port = self._port
@@ -95,16 +95,16 @@ class _Move(Outgoing):
 
     __slots__ = ("outcome",)
 
-    def __init__(self, held: Held, code: str, reason: str, *, fifo: bool) -> None:
+    def __init__(self, delivery: Delivery, code: str, reason: str, *, fifo: bool) -> None:
         loop = asyncio.get_running_loop()
-        received = held.received
+        received = delivery.received
         attributes = wire.dead_letter_attributes(
             received.attributes,
             received.body,
             code=code,
             reason=reason,
             message_id=received.message_id,
-            handler="" if held.handler is None else held.handler.name,
+            handler="" if delivery.handler is None else delivery.handler.name,
         )
         super().__init__(
             received.body,
@@ -112,7 +112,7 @@ class _Move(Outgoing):
             size=message_bytes(received.body, attributes),
             expires=loop.time() + PATIENCE,
             # A standard queue may have groups, too: a fair queue shares its receives among them.
-            group_id=held.group or ("rejected" if fifo else None),
+            group_id=delivery.group or ("rejected" if fifo else None),
             deduplication_id=received.message_id if fifo else None,
         )
         self.outcome: asyncio.Future[QueueError | SendError | None] = loop.create_future()

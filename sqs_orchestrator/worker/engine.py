@@ -33,18 +33,19 @@ from ..core.groups import Ask, Groups
 from ..core.limits import BATCH_ENTRIES, VISIBILITY_TIMEOUT
 from ..core.polling import Intake
 from ..errors import QueueError, SendError
-from ..handlers import Handler, Handlers, Reject, Retry
 from ..logs import get_logger
 from ..message import Message
-from ..outgoing import Deletion, delete_lanes, send_lanes
+from ..results import Reject, Retry
+from ..sending.entries import Deletion, delete_lanes, send_lanes
 from ..sqs.port import SQS, Received
-from ..tasks import Host
+from ..tasks import TaskOwner
 from . import outcomes
-from .answering import Answering
-from .dead_letters import DeadLetters, Fate
-from .held import Held, read
-from .outcomes import Answer, BadBody, Bury, Decision, Delete, Exited, Fail, Leave
-from .receiving import Receiving
+from .dead_letters import DeadLetters, MoveResult
+from .delivery import Delivery, read
+from .handlers import Handler, Handlers
+from .outcomes import Abandon, Answer, BadBody, DeadLetter, Decision, Delete, Exited, Fail
+from .receive_loop import ReceiveLoop
+from .replies import Replies
 from .settings import Settings
 from .statistics import Counts, PollerStatistics
 from .visibility import Visibility
@@ -82,14 +83,14 @@ class Engine:
 
     def __init__(
         self,
-        host: Host,
+        owner: TaskOwner,
         sqs: Connection,
         url: str,
         settings: Settings,
         handlers: Handlers,
         codec: Codec,
     ) -> None:
-        self._host = host
+        self._owner = owner
         self._loop = asyncio.get_running_loop()
         self._port: SQS = sqs.port
         self._url = url
@@ -98,18 +99,18 @@ class Engine:
         self._handlers = handlers
         self._codec = codec
         self._counts = Counts()
-        sends = send_lanes(host, self._port)
-        self._answering = Answering(
+        sends = send_lanes(owner, self._port)
+        self._replies = Replies(
             sends,
             codec,
             self._counts,
             expose_errors=settings.expose_errors,
             ended=self._answered,
         )
-        self._dead_letters = DeadLetters(host, sqs, self._port, url, sends)
-        self._deletes = delete_lanes(host, self._port, linger=DELETE_LINGER)
+        self._dead_letters = DeadLetters(owner, sqs, self._port, url, sends)
+        self._deletes = delete_lanes(owner, self._port, linger=DELETE_LINGER)
         self._visibility = Visibility(
-            host,
+            owner,
             self._port,
             url,
             self._counts,
@@ -118,17 +119,17 @@ class Engine:
             overdue=self._overdue,
         )
         # What is held, by message id: what has been dealt with stays until its delete is certain.
-        self._held: dict[str, Held] = {}
-        self._dealt_with: deque[tuple[float, Held]] = deque()
+        self._deliveries: dict[str, Delivery] = {}
+        self._dealt_with: deque[tuple[float, Delivery]] = deque()
         # Where it is.
-        self._waiting: deque[Held] = deque()
-        self._running: dict[asyncio.Task[Any], Held] = {}
-        self._groups: Groups[Held] = Groups()
+        self._waiting: deque[Delivery] = deque()
+        self._running: dict[asyncio.Task[Any], Delivery] = {}
+        self._groups: Groups[Delivery] = Groups()
         self._errands = 0
         # How much to take.
         self._intake = Intake(settings.concurrency)
-        self._receiving = Receiving(
-            host,
+        self._receive_loop = ReceiveLoop(
+            owner,
             self._port,
             url,
             settings.visibility_timeout,
@@ -145,21 +146,21 @@ class Engine:
 
     def start(self) -> None:
         """Begin to receive."""
-        self._receiving.refill()
+        self._receive_loop.refill()
 
     def statistics(self) -> PollerStatistics:
         """A snapshot of the counters."""
-        polled = self._receiving.polled
+        polled = self._receive_loop.polled
         # Not the running loop: a health check may ask from a thread.
         now = self._loop.time()
         return PollerStatistics(
             **self._counts.as_dict(),
             running=len(self._running),
             waiting=len(self._waiting) + self._groups.waiting,
-            answering=len(self._answering),
+            answering=len(self._replies),
             seconds_since_poll=None if polled is None else now - polled,
-            consecutive_failures=self._receiving.consecutive_failures,
-            failure=self._receiving.failure or self._host.failure,
+            consecutive_failures=self._receive_loop.consecutive_failures,
+            failure=self._receive_loop.failure or self._owner.failure,
         )
 
     # -------------------------------------------------------------------- receiving
@@ -179,9 +180,9 @@ class Engine:
         """Whether replies, dead letters or deletes do not get off: to take more messages would
         only make it worse. What gets off refills. Replies to a queue that is gone hold nobody
         else up, as long as they are not too many to keep."""
-        answering = len(self._answering)
+        answering = len(self._replies)
         return (
-            self._errands + answering - self._answering.held_up > MOST_UNFINISHED
+            self._errands + answering - self._replies.held_up > MOST_UNFINISHED
             or answering > MOST_HELD_UP
             or len(self._deletes) > MOST_UNFINISHED
             or self._groups.waiting > BATCH_ENTRIES * self._settings.concurrency
@@ -189,15 +190,15 @@ class Engine:
 
     def _unclog(self) -> None:
         if self._clogged:
-            self._receiving.refill()
+            self._receive_loop.refill()
 
     def _take_all(self, batch: list[Received]) -> None:
         now = self._loop.time()
         while self._dealt_with and self._dealt_with[0][0] <= now:
-            _, held = self._dealt_with.popleft()
+            _, delivery = self._dealt_with.popleft()
             # It may have come again meanwhile.
-            if held.hidden_until + REMEMBERED <= now:
-                self._forget(held)
+            if delivery.hidden_until + REMEMBERED <= now:
+                self._forget(delivery)
         for received in batch:
             self._take(received, now)
         self._start_waiting()
@@ -207,75 +208,75 @@ class Engine:
         """Hold a message that has just been received, and let it wait for its turn."""
         counts = self._counts
         counts.received += 1
-        known = self._held.get(received.message_id)
+        known = self._deliveries.get(received.message_id)
         if known is not None and (known.judged or not known.overdue):
             self._take_again(known, received, now)
             return
         try:
-            held = read(received, self._port.clock, now)
-            if held.message.receive_count > 1:
+            delivery = read(received, self._port.clock, now)
+            if delivery.message.receive_count > 1:
                 counts.redelivered += 1
         except Exception:
             # Its own affair, whatever it is: it must not end the receiver.
             logger.exception("message %s is unreadable and stays", received.message_id)
             return
-        self._visibility.hold(held, now)
-        if self._host.stopping:
-            self._release(held)
+        self._visibility.hold(delivery, now)
+        if self._owner.stopping:
+            self._release(delivery)
             return
-        self._held[received.message_id] = held
-        if not self._fifo or self._groups.enter(held.group, held):
-            self._waiting.append(held)
+        self._deliveries[received.message_id] = delivery
+        if not self._fifo or self._groups.enter(delivery.group, delivery):
+            self._waiting.append(delivery)
 
-    def _take_again(self, held: Held, received: Received, now: float) -> None:
+    def _take_again(self, delivery: Delivery, received: Received, now: float) -> None:
         """SQS has handed out once more what is in work here, or was. Its visibility ran out, or
         SQS delivers twice, as it may. From now on only the newest receipt handle counts."""
         self._counts.redelivered += 1
         self._counts.duplicates += 1
-        held.handle = received.receipt_handle
+        delivery.handle = received.receipt_handle
         logger.debug("message %s came again, and is not begun again", received.message_id)
-        if held.deleted and held not in self._visibility:
-            self._visibility.hold(held, now)
-            self._erase(held)
+        if delivery.deleted and delivery not in self._visibility:
+            self._visibility.hold(delivery, now)
+            self._erase(delivery)
         else:
-            self._visibility.renew(held, now)
+            self._visibility.renew(delivery, now)
 
-    def _forget(self, held: Held) -> None:
+    def _forget(self, delivery: Delivery) -> None:
         """If it comes again, it is a new one."""
-        if self._held.get(held.received.message_id) is held:
-            del self._held[held.received.message_id]
+        if self._deliveries.get(delivery.received.message_id) is delivery:
+            del self._deliveries[delivery.received.message_id]
 
     # --------------------------------------------------------------------- handling
 
     def _start_waiting(self) -> None:
         """Start what waits, as far as there are places."""
         concurrency = self._settings.concurrency
-        while self._waiting and len(self._running) < concurrency and not self._host.stopping:
-            held = self._waiting.popleft()
-            held.judged = True
+        while self._waiting and len(self._running) < concurrency and not self._owner.stopping:
+            delivery = self._waiting.popleft()
+            delivery.judged = True
             try:
-                handler = self._judge(held)
+                handler = self._judge(delivery)
             except Exception:
-                logger.exception("message %s cannot be judged", held.received.message_id)
-                self._leave(held)
+                logger.exception("message %s cannot be judged", delivery.received.message_id)
+                self._leave(delivery)
                 continue
             if handler is not None:
-                self._run(held, handler)
+                self._run(delivery, handler)
 
-    def _judge(self, held: Held) -> Handler | None:
+    def _judge(self, delivery: Delivery) -> Handler | None:
         """The handler for a message; `None` where it has been dealt with without one."""
-        request = held.request
-        if held.overdue:
-            self._leave(held)
+        request = delivery.request
+        if delivery.overdue:
+            self._leave(delivery)
             return None
-        if request.reply_to is not None and held.message.time_remaining() <= 0:
+        if request.reply_to is not None and delivery.message.time_remaining() <= 0:
             self._counts.expired += 1
-            logger.debug("deleted an expired request: %s", held.received.message_id)
-            self._delete(held)
+            logger.debug("deleted an expired request: %s", delivery.received.message_id)
+            self._delete(delivery)
             return None
         if request.reply_to is not None:
             try:
-                held.answer_url = check_reply_address(
+                delivery.answer_url = check_reply_address(
                     request.reply_to,
                     self._url,
                     region=self._port.region,
@@ -283,35 +284,35 @@ class Engine:
                     accounts=self._settings.accounts,
                 )
             except Refused as refused:
-                held.fault = refused.reason
-        if held.fault is not None:
-            self._reject(held, "bad_attribute", held.fault)
+                delivery.fault = refused.reason
+        if delivery.fault is not None:
+            self._reject(delivery, "bad_attribute", delivery.fault)
             return None
         handler = self._handlers.lookup(request.message_type)
         if handler is None:
             route = request.message_type
             named = "none is named" if route is None else quoted(route)
-            self._reject(held, "unknown_route", f"no handler for its route: {named}")
+            self._reject(delivery, "unknown_route", f"no handler for its route: {named}")
         return handler
 
-    def _run(self, held: Held, handler: Handler) -> None:
-        held.handler = handler
-        held.started = self._loop.time()
+    def _run(self, delivery: Delivery, handler: Handler) -> None:
+        delivery.handler = handler
+        delivery.started = self._loop.time()
         try:
-            task = held.task = self._host.task(_called(handler, held.message, self._codec))
+            task = delivery.task = self._owner.task(_called(handler, delivery.message, self._codec))
         except KeyboardInterrupt as interrupt:
             # It began eagerly. Who ends the program is the loop, not whoever received the message.
-            self._host.request_stop()
-            self._release(held)
+            self._owner.request_stop()
+            self._release(delivery)
             self._loop.call_soon(_raise, interrupt)
             return
-        self._running[task] = held
-        task.add_done_callback(self._ran, context=self._host.context)
+        self._running[task] = delivery
+        task.add_done_callback(self._ran, context=self._owner.context)
 
     def _ran(self, task: asyncio.Task[Any]) -> None:
         """A handler has ended: carry out what it decided, and go on."""
-        held = self._running.pop(task)
-        self._intake.finished(self._loop.time() - held.started)
+        delivery = self._running.pop(task)
+        self._intake.finished(self._loop.time() - delivery.started)
         error: BaseException | None = None
         result: Any = None
         try:
@@ -321,22 +322,22 @@ class Engine:
         except BaseException as raised:
             error = raised
         try:
-            self._conclude(held, result, error)
+            self._conclude(delivery, result, error)
         except Exception:
-            logger.exception("the outcome of message %s got lost", held.received.message_id)
-            self._leave(held)
+            logger.exception("the outcome of message %s got lost", delivery.received.message_id)
+            self._leave(delivery)
         self._wake.set()
         self._start_waiting()
-        self._receiving.refill()
+        self._receive_loop.refill()
 
-    def _conclude(self, held: Held, result: Any, error: BaseException | None) -> None:
-        wanted, expose = held.answer_url is not None, self._settings.expose_errors
+    def _conclude(self, delivery: Delivery, result: Any, error: BaseException | None) -> None:
+        wanted, expose = delivery.answer_url is not None, self._settings.expose_errors
         if error is None:
             self._counts.handled += 1
-            self._carry_out(held, outcomes.of_result(result, wanted=wanted))
+            self._carry_out(delivery, outcomes.of_result(result, wanted=wanted))
             return
         if isinstance(error, BadBody):
-            self._reject(held, "bad_body", quoted(str(error), 300))
+            self._reject(delivery, "bad_body", quoted(str(error), 300))
             return
         error = outcomes.asked(error)
         if isinstance(error, Retry):
@@ -344,161 +345,161 @@ class Engine:
         elif isinstance(error, Reject):
             self._counts.rejected += 1
         elif isinstance(error, KeyboardInterrupt):
-            self._host.request_stop()
-            self._release(held)
+            self._owner.request_stop()
+            self._release(delivery)
             return
-        elif held.given_up or (self._host.cancelled and isinstance(error, CancelledError)):
+        elif delivery.given_up or (self._owner.cancelled and isinstance(error, CancelledError)):
             # Not the handler's doing, but that of whoever stops the worker.
-            self._release(held)
+            self._release(delivery)
             return
         else:
-            if held.overdue and isinstance(error, CancelledError):
+            if delivery.overdue and isinstance(error, CancelledError):
                 error = TimeoutError("it ran past max_extension")
             self._counts.failed += 1
             logger.error(
                 "the handler %r failed on message %s",
-                held.handler,
-                held.received.message_id,
+                delivery.handler,
+                delivery.received.message_id,
                 exc_info=error,
             )
-        self._carry_out(held, outcomes.of_error(error, wanted=wanted, expose=expose))
+        self._carry_out(delivery, outcomes.of_error(error, wanted=wanted, expose=expose))
 
-    def _reject(self, held: Held, code: str, reason: str) -> None:
+    def _reject(self, delivery: Delivery, code: str, reason: str) -> None:
         """The library itself rejects the message. *reason* is safe to log."""
         self._counts.rejected += 1
         logger.warning(
             "rejected message %s (%s): %s",
-            held.received.message_id,
+            delivery.received.message_id,
             code,
             reason,
             extra={"kind": code},
         )
-        wanted, expose = held.answer_url is not None, self._settings.expose_errors
-        self._carry_out(held, outcomes.of_fault(code, reason, wanted=wanted, expose=expose))
+        wanted, expose = delivery.answer_url is not None, self._settings.expose_errors
+        self._carry_out(delivery, outcomes.of_fault(code, reason, wanted=wanted, expose=expose))
 
     # ------------------------------------------------------------- carrying it out
 
-    def _carry_out(self, held: Held, decision: Decision) -> None:
+    def _carry_out(self, delivery: Delivery, decision: Decision) -> None:
         match decision:
             case Delete():
-                self._delete(held)
+                self._delete(delivery)
             case Answer() | Fail():
                 # The group need not wait for the reply.
-                self._settle(held)
-                self._answering.answer(held, decision)
-            case Leave(delay):
-                self._leave(held, delay)
-            case Bury():
+                self._settle(delivery)
+                self._replies.answer(delivery, decision)
+            case Abandon(delay):
+                self._leave(delivery, delay)
+            case DeadLetter():
                 self._errands += 1
-                self._host.spawn(self._bury, held, decision)
+                self._owner.spawn(self._dead_letter, delivery, decision)
 
-    def _answered(self, held: Held, done: bool) -> None:
+    def _answered(self, delivery: Delivery, done: bool) -> None:
         """Its reply has left, or never will; where it is not *done*, it should come back."""
         if done:
-            self._delete(held)
+            self._delete(delivery)
         else:
-            self._visibility.let_go(held)
-            self._forget(held)
-        self._receiving.refill()
+            self._visibility.let_go(delivery)
+            self._forget(delivery)
+        self._receive_loop.refill()
 
-    async def _bury(self, held: Held, decision: Bury) -> None:
-        message_id = held.received.message_id
+    async def _dead_letter(self, delivery: Delivery, decision: DeadLetter) -> None:
+        message_id = delivery.received.message_id
         try:
-            fate = await self._dead_letters.take(held, decision.code, decision.reason)
+            result = await self._dead_letters.take(delivery, decision.code, decision.reason)
         except Exception:
             logger.exception("message %s stays: it could not be moved", message_id)
-            fate = Fate.FAILED
+            result = MoveResult.FAILED
         finally:
             self._errands -= 1
             self._wake.set()
         # What the library itself rejects has had its line.
         why = decision.code, quoted(decision.reason, 300)
-        if fate is Fate.MOVED:
+        if result is MoveResult.MOVED:
             if decision.judged:
                 logger.warning("moved message %s to the dead letters (%s): %s", message_id, *why)
             self._counts.dead_lettered += 1
-            self._delete(held)
-        elif fate is Fate.NO_QUEUE and decision.judged:
+            self._delete(delivery)
+        elif result is MoveResult.NO_QUEUE and decision.judged:
             logger.warning("deleted message %s, rejected (%s): %s", message_id, *why)
-            self._delete(held)
+            self._delete(delivery)
         else:
-            doublings = min(held.message.receive_count - 1, 20)
+            doublings = min(delivery.message.receive_count - 1, 20)
             delay = min(self._settings.visibility_timeout * 2.0**doublings, LONGEST_UNJUDGED)
             logger.warning("message %s comes back in %.0f s", message_id, delay)
-            self._leave(held, delay)
+            self._leave(delivery, delay)
         self._start_waiting()
-        self._receiving.refill()
+        self._receive_loop.refill()
 
-    def _delete(self, held: Held) -> None:
-        self._settle(held)
+    def _delete(self, delivery: Delivery) -> None:
+        self._settle(delivery)
         self._counts.deleted += 1
-        held.deleted = True
-        self._erase(held)
+        delivery.deleted = True
+        self._erase(delivery)
 
-    def _erase(self, held: Held) -> None:
-        self._deletes.add(self._url, _Delete(held, self._loop.time(), self._erased))
+    def _erase(self, delivery: Delivery) -> None:
+        self._deletes.add(self._url, _Delete(delivery, self._loop.time(), self._erased))
 
     def _erased(self, delete: _Delete, *, confirmed: bool) -> None:
-        held, now = delete.held, self._loop.time()
-        if delete.receipt_handle != held.handle:
+        delivery, now = delete.delivery, self._loop.time()
+        if delete.receipt_handle != delivery.handle:
             # SQS confirms a delete by an older handle too, and deletes nothing.
-            self._erase(held)
+            self._erase(delivery)
             return
-        self._visibility.let_go(held)
-        if confirmed and now < held.hidden_until:
-            self._forget(held)
+        self._visibility.let_go(delivery)
+        if confirmed and now < delivery.hidden_until:
+            self._forget(delivery)
         else:
-            self._dealt_with.append((max(now, held.hidden_until) + REMEMBERED, held))
+            self._dealt_with.append((max(now, delivery.hidden_until) + REMEMBERED, delivery))
         self._unclog()
 
-    def _leave(self, held: Held, delay: float | None = None) -> None:
+    def _leave(self, delivery: Delivery, delay: float | None = None) -> None:
         """Let it come back, after *delay* or when its visibility runs out."""
         now = self._loop.time()
-        returns = self._visibility.hidden_until(held, now)
-        self._visibility.let_go(held)
-        self._forget(held)
+        returns = self._visibility.hidden_until(delivery, now)
+        self._visibility.let_go(delivery)
+        self._forget(delivery)
         if delay is not None:
-            returns = now + min(delay, held.since + LATEST_RETURN - now)
-        later = self._fail_group(held, returns)
+            returns = now + min(delay, delivery.since + LATEST_RETURN - now)
+        later = self._fail_group(delivery, returns)
         if delay is not None or later > returns:
-            self._visibility.change(held, max(0.0, later - now))
+            self._visibility.change(delivery, max(0.0, later - now))
 
-    def _release(self, held: Held) -> None:
+    def _release(self, delivery: Delivery) -> None:
         """Let it come back at once."""
         self._counts.released += 1
-        self._visibility.let_go(held)
-        self._forget(held)
-        self._visibility.change(held, 0)
+        self._visibility.let_go(delivery)
+        self._forget(delivery)
+        self._visibility.change(delivery, 0)
 
-    def _overdue(self, held: Held) -> None:
+    def _overdue(self, delivery: Delivery) -> None:
         """It has been held for `max_extension`, and is extended no more."""
-        held.overdue = True
-        if held.task is not None and not held.task.done():
+        delivery.overdue = True
+        if delivery.task is not None and not delivery.task.done():
             logger.warning(
                 "cancelling the handler %r: it ran past max_extension with message %s",
-                held.handler,
-                held.received.message_id,
+                delivery.handler,
+                delivery.received.message_id,
             )
-            held.task.cancel()
+            delivery.task.cancel()
 
     # --------------------------------------------------------------- message groups
 
-    def _settle(self, held: Held) -> None:
+    def _settle(self, delivery: Delivery) -> None:
         """On a FIFO queue, let the next message of the group run: this one is done with."""
-        if not self._fifo or held.settled:
+        if not self._fifo or delivery.settled:
             return
-        held.settled = True
-        following = self._groups.succeeded(held.group)
+        delivery.settled = True
+        following = self._groups.succeeded(delivery.group)
         if following is not None:
             self._waiting.append(following)
 
-    def _fail_group(self, held: Held, returns: float) -> float:
+    def _fail_group(self, delivery: Delivery, returns: float) -> float:
         """On a FIFO queue, send the rest of the group back: this message will come again. Gives
         when it may, if not at *returns*."""
-        if not self._fifo or held.settled:
+        if not self._fifo or delivery.settled:
             return returns
-        held.settled = True
-        rest, returns = self._groups.failed(held.group, returns, self._receiving.wide_until)
+        delivery.settled = True
+        rest, returns = self._groups.failed(delivery.group, returns, self._receive_loop.wide_until)
         for other in rest:
             other.settled = True
             self._release(other)
@@ -519,11 +520,11 @@ class Engine:
 
                 async def drop() -> None:
                     await drop_poll.wait()
-                    await self._receiving.drop()
+                    await self._receive_loop.drop()
 
                 group.start_soon(cut_short)
                 if drop_poll.is_set():
-                    await self._receiving.drop()
+                    await self._receive_loop.drop()
                 else:
                     group.start_soon(drop)
                 await self._wind_up()
@@ -531,21 +532,21 @@ class Engine:
         finally:
             self._visibility.close()
             await self._cancel_handlers(UNWIND)
-            for held in self._running.values():
+            for delivery in self._running.values():
                 logger.error(
                     "the handler %r ignores that it was cancelled, and is left behind with"
                     " message %s",
-                    held.handler,
-                    held.received.message_id,
+                    delivery.handler,
+                    delivery.received.message_id,
                 )
 
     async def _wind_up(self) -> None:
         now = self._loop.time()
         end, handlers_end = now + self._settings.drain_timeout, now + self._settings.patience
-        for held in [*self._waiting, *self._groups.drain()]:
-            self._release(held)
+        for delivery in [*self._waiting, *self._groups.drain()]:
+            self._release(delivery)
         self._waiting.clear()
-        if self._running or self._receiving.in_flight:
+        if self._running or self._receive_loop.in_flight:
             logger.info(
                 "draining %s: waiting up to %.0f s for %s",
                 self._url,
@@ -553,8 +554,8 @@ class Engine:
                 self._awaited(),
             )
         with anyio.CancelScope(deadline=handlers_end):
-            await self._until(lambda: not self._running and not self._receiving.in_flight)
-        if self._running or self._receiving.in_flight:
+            await self._until(lambda: not self._running and not self._receive_loop.in_flight)
+        if self._running or self._receive_loop.in_flight:
             logger.warning(
                 "draining %s took too long; given up, and their messages come back: %s",
                 self._url,
@@ -563,7 +564,7 @@ class Engine:
             await self._cancel_handlers(min(UNWIND, end - handlers_end))
         with anyio.CancelScope(deadline=end):
             await self._until(lambda: not self._errands)
-            await self._answering.flush()
+            await self._replies.flush()
             await self._visibility.flush()
             await self._deletes.flush()
             return
@@ -571,7 +572,7 @@ class Engine:
             "draining %s took too long; given up, and their messages come back: %d replies,"
             " %d deletes",
             self._url,
-            len(self._answering) + self._errands,
+            len(self._replies) + self._errands,
             len(self._deletes),
         )
 
@@ -579,17 +580,19 @@ class Engine:
         """Cancel the handlers that still run, and give them *patience* seconds to unwind."""
         if not self._running:
             return
-        for task, held in self._running.items():
-            held.given_up = True
+        for task, delivery in self._running.items():
+            delivery.given_up = True
             task.cancel()
         await asyncio.wait(self._running, timeout=patience)
         # Their outcomes are taken a turn of the loop later.
         await asyncio.sleep(0)
 
     def _awaited(self) -> str:
-        names = Counter(held.handler.name for held in self._running.values() if held.handler)
+        names = Counter(
+            delivery.handler.name for delivery in self._running.values() if delivery.handler
+        )
         handlers = ", ".join(f"{count} of {name}" for name, count in names.items())
-        return f"handlers ({handlers or 'none'}) and {self._receiving.in_flight} polls"
+        return f"handlers ({handlers or 'none'}) and {self._receive_loop.in_flight} polls"
 
     async def _until(self, reached: Callable[[], bool]) -> None:
         while not reached():
@@ -600,15 +603,15 @@ class Engine:
 class _Delete(Deletion):
     """The delete of a message, by its newest receipt handle; says how it ended."""
 
-    __slots__ = ("_ended", "held")
+    __slots__ = ("_ended", "delivery")
 
-    def __init__(self, held: Held, now: float, ended: Callable[..., None]) -> None:
-        super().__init__(held.handle, now)
-        self.held = held
+    def __init__(self, delivery: Delivery, now: float, ended: Callable[..., None]) -> None:
+        super().__init__(delivery.handle, now)
+        self.delivery = delivery
         self._ended = ended
 
     def leave(self) -> str:
-        self.receipt_handle = self.held.handle
+        self.receipt_handle = self.delivery.handle
         return self.receipt_handle
 
     def done(self, result: str | None) -> None:

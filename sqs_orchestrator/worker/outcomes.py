@@ -12,9 +12,9 @@ from ..codecs import Codec, encode
 from ..core import wire
 from ..core.checks import check_body, check_size, message_bytes, text_of
 from ..errors import MessageTooLarge
-from ..handlers import NO_REPLY, Reject, Retry
+from ..results import NO_REPLY, Reject, Retry
 from ..sqs.port import Attributes
-from ..tasks import sole
+from ..tasks import unwrap_group
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +40,14 @@ class Delete:
 
 
 @dataclass(frozen=True, slots=True)
-class Leave:
+class Abandon:
     """Let it come back after a delay, or when its visibility runs out."""
 
     delay: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Bury:
+class DeadLetter:
     """To the dead-letter queue. Where there is none it is deleted if a handler has *judged*
     it, and left otherwise."""
 
@@ -56,10 +56,10 @@ class Bury:
     judged: bool
 
 
-Decision: TypeAlias = Answer | Fail | Delete | Leave | Bury
+Decision: TypeAlias = Answer | Fail | Delete | Abandon | DeadLetter
 
 DELETE: Final = Delete()
-LEAVE: Final = Leave()
+ABANDON: Final = Abandon()
 
 
 class BadBody(Exception):
@@ -79,19 +79,19 @@ def of_error(error: BaseException, *, wanted: bool, expose: bool) -> Decision:
     """What a handler's exception means; its text travels only where that is *exposed*."""
     error = asked(error)
     if isinstance(error, Retry):
-        return Leave(error.delay)
+        return Abandon(error.delay)
     if isinstance(error, Reject):
         if wanted:
             return Fail(error.code, type(error).__name__, error.message, error.details)
-        return Bury(error.code, text_of(error), judged=True)
+        return DeadLetter(error.code, text_of(error), judged=True)
     if wanted:
         return Fail("handler_error", type(error).__name__, text_of(error) if expose else "")
-    return LEAVE
+    return ABANDON
 
 
 def asked(error: BaseException) -> BaseException:
     """*error*, or the `Reject` or `Retry` that a task group of the handler has wrapped."""
-    inner = sole(error)
+    inner = unwrap_group(error)
     return inner if isinstance(inner, (Reject, Retry)) else error
 
 
@@ -99,7 +99,7 @@ def of_fault(code: str, reason: str, *, wanted: bool, expose: bool) -> Decision:
     """What it means that the library itself rejects a message."""
     if wanted:
         return Fail(code, None, reason if expose else "")
-    return Bury(code, reason, judged=False)
+    return DeadLetter(code, reason, judged=False)
 
 
 def unsendable(error: Exception, *, expose: bool) -> Fail:

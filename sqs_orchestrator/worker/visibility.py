@@ -15,13 +15,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from ..core.batching import Policy
-from ..core.visibility import Keeper
+from ..core.visibility import ExtensionSchedule
 from ..errors import AccessDenied, QueueError, SendError
-from ..lanes import Entry, Lanes
 from ..logs import get_logger
+from ..sending.lanes import Entry, Lanes
 from ..sqs.port import SQS, Failure
-from ..tasks import Host
-from .held import Held
+from ..tasks import TaskOwner
+from .delivery import Delivery
 from .statistics import Counts
 
 logger = get_logger(__name__)
@@ -47,100 +47,100 @@ class Visibility:
 
     def __init__(
         self,
-        host: Host,
+        owner: TaskOwner,
         port: SQS,
         url: str,
         counts: Counts,
         *,
         timeout: float,
         max_extension: float,
-        overdue: Callable[[Held], None],
+        overdue: Callable[[Delivery], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._url = url
         self._counts = counts
         self._timeout = timeout
         self._overdue = overdue
-        self._keeper: Keeper[Held] = Keeper(timeout, max_extension)
+        self._schedule: ExtensionSchedule[Delivery] = ExtensionSchedule(timeout, max_extension)
         self._timer: asyncio.TimerHandle | None = None
         self._stall = (-math.inf, -math.inf)
-        self._pending: dict[Held, Change] = {}
+        self._pending: dict[Delivery, Change] = {}
         self._closed = False
         policy = Policy(linger=LINGER)
         self._lanes: Lanes[Change] = Lanes(
-            host, _changing(port), lambda url: policy, name="ChangeMessageVisibilityBatch"
+            owner, _changing(port), lambda url: policy, name="ChangeMessageVisibilityBatch"
         )
 
     def __len__(self) -> int:
-        return len(self._keeper)
+        return len(self._schedule)
 
-    def __contains__(self, held: Held) -> bool:
+    def __contains__(self, delivery: Delivery) -> bool:
         """Whether it is kept hidden."""
-        return held in self._keeper
+        return delivery in self._schedule
 
-    def hold(self, held: Held, now: float) -> None:
+    def hold(self, delivery: Delivery, now: float) -> None:
         """Keep a message that has just been received hidden."""
-        self._keeper.hold(held, now)
-        held.hidden_until = now + self._timeout
+        self._schedule.hold(delivery, now)
+        delivery.hidden_until = now + self._timeout
         if self._timer is None:
             self._tend()
         stood_still, went_on = self._stall
         if now < went_on + AFTERMATH:
             # SQS may have handed it out when the stall began.
-            held.hidden_until = stood_still + self._timeout
-            self.extend(held)
+            delivery.hidden_until = stood_still + self._timeout
+            self.extend(delivery)
 
-    def renew(self, held: Held, now: float) -> None:
+    def renew(self, delivery: Delivery, now: float) -> None:
         """A message that is held was received once more, and so is hidden from now on."""
-        if held not in self._keeper:
+        if delivery not in self._schedule:
             return
-        self._keeper.renew(held, now)
-        held.hidden_until = now + self._timeout
+        self._schedule.renew(delivery, now)
+        delivery.hidden_until = now + self._timeout
 
-    def let_go(self, held: Held) -> None:
+    def let_go(self, delivery: Delivery) -> None:
         """Extend it no more: it comes back when its visibility runs out."""
-        self._keeper.let_go(held)
+        self._schedule.let_go(delivery)
 
-    def hidden_until(self, held: Held, now: float) -> float:
+    def hidden_until(self, delivery: Delivery, now: float) -> float:
         """Until when it stays hidden, if it is let go now."""
-        return self._keeper.hidden_until(held, now)
+        return self._schedule.hidden_until(delivery, now)
 
-    def extend(self, held: Held) -> None:
+    def extend(self, delivery: Delivery) -> None:
         """Hide it for the whole timeout from now on."""
-        self._change(held, math.ceil(self._timeout), extends=True)
+        self._change(delivery, math.ceil(self._timeout), extends=True)
 
-    def change(self, held: Held, seconds: float) -> None:
+    def change(self, delivery: Delivery, seconds: float) -> None:
         """Hide it for *seconds* from now on; 0 lets it come back at once."""
-        self._change(held, math.ceil(seconds), extends=False)
+        self._change(delivery, math.ceil(seconds), extends=False)
 
-    def _change(self, held: Held, seconds: int, *, extends: bool) -> None:
-        pending = self._pending.get(held)
+    def _change(self, delivery: Delivery, seconds: int, *, extends: bool) -> None:
+        pending = self._pending.get(delivery)
         if pending is not None:
             pending.replace(seconds, extends)
             return
         # After that it has come back by itself.
-        change = Change(self, held, seconds, extends, held.hidden_until)
-        self._pending[held] = change
+        change = Change(self, delivery, seconds, extends, delivery.hidden_until)
+        self._pending[delivery] = change
         self._lanes.add(self._url, change)
 
     def ended(self, change: Change, error: QueueError | SendError | None) -> None:
         """A change is over."""
-        held = change.held
-        del self._pending[held]
+        delivery = change.delivery
+        del self._pending[delivery]
         if error is not None:
             self._failed(change, error)
-        elif change.handle == held.handle:
-            held.hidden_until = change.left_at + change.seconds
+        elif change.handle == delivery.handle:
+            delivery.hidden_until = change.left_at + change.seconds
             self._counts.extensions += change.extends
         if change.following is not None:
             seconds, extends = change.following
-            self._change(held, seconds, extends=extends)
+            self._change(delivery, seconds, extends=extends)
 
     def _failed(self, change: Change, error: QueueError | SendError) -> None:
-        held = change.held
-        in_work = held in self._keeper and not held.deleted
+        delivery = change.delivery
+        in_work = delivery in self._schedule and not delivery.deleted
         # What SQS refuses for an older handle is made up for by the receive of the newer one.
-        outdated = isinstance(error, SendError) and change.handle != held.handle
+        outdated = isinstance(error, SendError) and change.handle != delivery.handle
         if not change.extends or not in_work or outdated:
             # It was deleted or ran out: in either case SQS has already done what is right.
             logger.debug("the visibility of a message was not changed: %s", error)
@@ -150,8 +150,8 @@ class Visibility:
             logger.warning(
                 "message %s, in work since %.0f s, could not be kept hidden, and may be handled"
                 " elsewhere as well: %s",
-                held.received.message_id,
-                self._loop.time() - held.since,
+                delivery.received.message_id,
+                self._loop.time() - delivery.since,
                 error,
             )
 
@@ -174,11 +174,11 @@ class Visibility:
         now = self._loop.time()
         if now - due >= self._timeout * STALL:
             self._stood_still(due, now)
-        for held in self._keeper.overdue(now):
-            self._overdue(held)
-        for held in self._keeper.to_extend(now):
-            self.extend(held)
-        at = self._keeper.next_at()
+        for delivery in self._schedule.overdue(now):
+            self._overdue(delivery)
+        for delivery in self._schedule.to_extend(now):
+            self.extend(delivery)
+        at = self._schedule.next_at()
         if at is None:
             self._timer = None
         else:
@@ -187,7 +187,7 @@ class Visibility:
 
     def _stood_still(self, since: float, now: float) -> None:
         self._stall = (since - self._timeout * TICK, now)
-        exposed = self._keeper.exposed(lambda held: held.hidden_until, now)
+        exposed = self._schedule.exposed(lambda delivery: delivery.hidden_until, now)
         if exposed and now - since >= self._timeout * (0.5 - TICK):
             logger.warning(
                 "the event loop stood still for %.1f s, so %d messages of %s could not be kept"
@@ -206,27 +206,32 @@ class Change(Entry):
     __slots__ = (
         "_left",
         "_visibility",
+        "delivery",
         "extends",
         "following",
         "handle",
-        "held",
         "left_at",
         "seconds",
     )
 
     def __init__(
-        self, visibility: Visibility, held: Held, seconds: int, extends: bool, expires: float
+        self,
+        visibility: Visibility,
+        delivery: Delivery,
+        seconds: int,
+        extends: bool,
+        expires: float,
     ) -> None:
         super().__init__(0, expires)
         self._visibility = visibility
         self._left = False
-        self.held = held
+        self.delivery = delivery
         self.seconds = seconds
         self.extends = extends
         """Whether it only keeps hidden what is in work."""
         self.following: tuple[int, bool] | None = None
         """What was asked for since it left: seconds, and whether that extends."""
-        self.handle = held.handle
+        self.handle = delivery.handle
         """The receipt handle that it was made with."""
         self.left_at = 0.0
 
@@ -244,7 +249,7 @@ class Change(Entry):
             (self.seconds, self.extends), self.following = self.following, None
         self._left = True
         self.left_at = now
-        self.handle = self.held.handle
+        self.handle = self.delivery.handle
         return self.handle, self.seconds
 
     def done(self, result: str | None) -> None:

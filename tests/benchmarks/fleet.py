@@ -34,7 +34,7 @@ from typing import Any, Final
 from sqs_orchestrator.core import ring, wire
 from sqs_orchestrator.core.limits import LIST_QUEUES_PAGE
 from sqs_orchestrator.core.names import DEFAULT_PREFIX, queue_name_of
-from sqs_orchestrator.heartbeat import JITTER
+from sqs_orchestrator.requester.heartbeat import JITTER
 from tests.benchmarks.report import table
 
 PAGE: Final = Path(__file__).resolve().parents[2] / "docs" / "explanation" / "scaling.md"

@@ -22,9 +22,9 @@ import pytest
 import pytest_asyncio
 from aiobotocore.session import AioSession
 
-from sqs_orchestrator.sqs.client import BotoSQS, make_config
-from sqs_orchestrator.sqs.lean import open_lean, way_of
 from sqs_orchestrator.sqs.port import SQS
+from sqs_orchestrator.sqs.transports.lean import open_lean, template_of
+from sqs_orchestrator.sqs.transports.stock import BotoSQS, make_config
 from sqs_orchestrator.testing import MemorySQS
 from tests.servers import CREDENTIALS
 
@@ -103,7 +103,7 @@ async def make_client(
         if not kind.endswith(LEAN):
             yield lambda: BotoSQS(client, polling_client)
             return
-        way = await way_of(client)
+        way = await template_of(client)
         async with AsyncExitStack() as stack:
             # Several, since each has a clock of its own.
             ports = [await stack.enter_async_context(open_lean(client, way)) for _ in range(3)]

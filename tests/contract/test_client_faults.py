@@ -15,8 +15,8 @@ from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
 
 from sqs_orchestrator.errors import AccessDenied, QueueError, QueueNotFound, Throttled
-from sqs_orchestrator.sqs.client import BotoSQS, make_config
 from sqs_orchestrator.sqs.port import Failure, SendEntry
+from sqs_orchestrator.sqs.transports.stock import BotoSQS, make_config
 from tests.servers import CREDENTIALS
 
 pytestmark = pytest.mark.server

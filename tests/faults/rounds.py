@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import sqs_orchestrator as so
-from sqs_orchestrator.lanes import Lanes
-from sqs_orchestrator.outgoing import Deletion
-from sqs_orchestrator.pending import Outbox
-from sqs_orchestrator.reply_queue import Live
-from sqs_orchestrator.responder import Responder
+from sqs_orchestrator.requester.pending import PublisherSession
+from sqs_orchestrator.requester.reply_queue import Live
+from sqs_orchestrator.sending.entries import Deletion
+from sqs_orchestrator.sending.lanes import Lanes
+from sqs_orchestrator.sending.reply_sender import ReplySender
 from sqs_orchestrator.worker.engine import Engine
 
 from .proxy import FaultProxy
@@ -241,9 +241,9 @@ DONE: Final = 30.0
 
 TABLES: Final[dict[type, tuple[str, ...]]] = {
     so.Publisher: ("_unfinished",),
-    Outbox: ("requests", "sends"),
+    PublisherSession: ("requests", "sends"),
     Live: ("waiters",),
-    Responder: ("_answers",),
+    ReplySender: ("_answers",),
     Engine: ("_waiting", "_running", "_errands"),
 }
 """Where the library keeps what is under way. Looked up by type, since many objects say that

@@ -212,7 +212,7 @@ async def test_requests_go_on_without_permission_to_sweep_and_one_warning_says_s
     operation: str,
 ) -> None:
     # Else it would take minutes until what was refused is tried again.
-    monkeypatch.setattr("sqs_orchestrator.sweeper.RARELY", 1)
+    monkeypatch.setattr("sqs_orchestrator.requester.sweeper.RARELY", 1)
     idle = await an_idle_queue(direct, prefix)
     # Its own queue it may delete.
     where = idle.rpartition("/")[2] if operation == "DeleteQueue" else ""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 import sqs_orchestrator as so
-from sqs_orchestrator.sqs.client import BotoSQS
-from sqs_orchestrator.sqs.lean import LeanSQS
+from sqs_orchestrator.sqs.transports.lean import LeanSQS
+from sqs_orchestrator.sqs.transports.stock import BotoSQS
 
 from .conftest import STOCK, Connect
 

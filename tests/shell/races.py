@@ -44,10 +44,10 @@ from typing import Any, Final, Literal, TypeVarTuple, Unpack
 import sqs_orchestrator as so
 from sqs_orchestrator.core import wire
 from sqs_orchestrator.core.names import DEFAULT_PREFIX, queue_name_of
-from sqs_orchestrator.lanes import Lanes
 from sqs_orchestrator.logs import COUNT
-from sqs_orchestrator.publisher import FLUSH_PATIENCE
-from sqs_orchestrator.reply_queue import Live
+from sqs_orchestrator.requester.publisher import FLUSH_PATIENCE
+from sqs_orchestrator.requester.reply_queue import Live
+from sqs_orchestrator.sending.lanes import Lanes
 from sqs_orchestrator.sqs.port import Failure, Received, SendEntry
 from sqs_orchestrator.testing import Faults, MemoryServer, MemorySQS, VirtualTimeLoop, connect
 from sqs_orchestrator.testing.queues import Queue, StoredMessage
@@ -135,7 +135,7 @@ Who = Literal["connection", "replies", "publisher", "poller"]
 
 
 @dataclass(frozen=True, slots=True)
-class Leave:
+class Abandon:
     """Who is left, when, and how long after that the one who leaves is cancelled."""
 
     who: Who
@@ -166,7 +166,7 @@ class Plan:
     """In which order those over the connection are entered, all at the same moment."""
     cancel_entering: tuple[Who, float] | None = None
     """Whose start is cancelled, how long after it began."""
-    leaves: Sequence[Leave] = ()
+    leaves: Sequence[Abandon] = ()
     faults: int = 0
     """How many calls fail, or lose their answer."""
 
@@ -454,8 +454,10 @@ class Played:
             return
         if engine._running or engine._waiting or engine._groups.waiting:
             self.wrong.append(f"the queue is empty, and there is still {engine!r}")
-        if engine._held:
-            self.wrong.append(f"the queue is empty, and {list(engine._held.values())} are held")
+        if engine._deliveries:
+            self.wrong.append(
+                f"the queue is empty, and {list(engine._deliveries.values())} are held"
+            )
         if kept := len(engine._visibility):
             self.wrong.append(f"the queue is empty, and {kept} messages are kept hidden")
 
@@ -472,12 +474,18 @@ class Played:
 def left_in(thing: object) -> str:
     """What is left in the tables of a publisher, poller or reply queue, and of what they own."""
     things: list[object] = [thing]
-    if isinstance(thing, so.Publisher) and thing._host.entered:
-        things += [thing._outbox, thing._responder, thing._outbox.lanes]
+    if isinstance(thing, so.Publisher) and thing._owner.entered:
+        things += [thing._session, thing._reply_sender, thing._session.lanes]
     elif isinstance(thing, so.Poller) and thing._engine is not None:
         engine = thing._engine
-        responder = engine._answering._responder
-        things += [engine, responder, responder._lanes, engine._deletes, engine._visibility._lanes]
+        reply_sender = engine._replies._reply_sender
+        things += [
+            engine,
+            reply_sender,
+            reply_sender._lanes,
+            engine._deletes,
+            engine._visibility._lanes,
+        ]
     left = []
     for each in things:
         tables = TABLES.get(type(each), ())
@@ -648,7 +656,7 @@ def _lose(played: Played) -> None:
             played.server.drop(name)
 
 
-async def _leave(played: Played, thing: Any, leave: Leave) -> None:
+async def _leave(played: Played, thing: Any, leave: Abandon) -> None:
     """Leave *thing*, in a task of its own."""
     await asyncio.sleep(leave.at)
     if leave.who == "publisher":
@@ -663,7 +671,7 @@ async def _leave(played: Played, thing: Any, leave: Leave) -> None:
     await asyncio.wait({task})
     if timer is not None:
         timer.cancel()
-    if not thing._host.ended:
+    if not thing._owner.ended:
         played.wrong.append(f"the {leave.who} was left, and has not ended")
     if not task.cancelled() and (error := task.exception()) is not None:
         played.wrong.append(f"leaving the {leave.who} raised {error!r}")
@@ -698,7 +706,7 @@ async def _come_and_go(played: Played) -> None:
             assert plan.cancel_entering is not None
             if name != plan.cancel_entering[0]:
                 played.wrong.append(f"entering the {name} was cancelled by nobody")
-            if not things[name]._host.ended:
+            if not things[name]._owner.ended:
                 played.wrong.append(f"entering the {name} was cancelled, and it has not ended")
         else:
             task.result()

@@ -11,8 +11,8 @@ from typing import Any
 
 from sqs_orchestrator import Connection, Publisher, QueueNotFound, ReplyQueue
 from sqs_orchestrator.core import wire
-from sqs_orchestrator.pending import PendingRequest, PendingSend
-from sqs_orchestrator.reply_queue import Live
+from sqs_orchestrator.requester.pending import PendingRequest, PendingSend
+from sqs_orchestrator.requester.reply_queue import Live
 from sqs_orchestrator.sqs.port import Received, SendEntry
 from sqs_orchestrator.testing import MemoryServer, MemorySQS, connect
 
@@ -115,11 +115,11 @@ class Bench:
     def assert_nothing_pends(self) -> None:
         """No request, send or entry is left anywhere."""
         publisher = self.publisher
-        assert not publisher._outbox.requests
-        assert not publisher._outbox.sends
+        assert not publisher._session.requests
+        assert not publisher._session.sends
         assert not publisher._unfinished
-        assert not publisher._host._guests
-        assert not len(publisher._outbox.lanes)
+        assert not publisher._owner._guests
+        assert not len(publisher._session.lanes)
         live = self.replies.current
         assert live is None or not live.waiters
         assert not self.timed

@@ -29,7 +29,7 @@ from sqs_orchestrator import (
 )
 from sqs_orchestrator.logs import INTERVAL, get_logger
 from sqs_orchestrator.sqs.port import SQS
-from sqs_orchestrator.tasks import Afterwards, Host
+from sqs_orchestrator.tasks import DeferredCall, TaskOwner
 from sqs_orchestrator.testing import MemoryServer, connect
 
 T = TypeVar("T")
@@ -211,7 +211,7 @@ async def test_lines_of_the_background_do_not_carry_what_a_request_did(
     finally:
         caplog.handler.removeFilter(note)
     names = {name.removeprefix("sqs_orchestrator.") for name, _ in lines}
-    assert names >= {"heartbeat", "sweeper"}
+    assert names >= {"requester.heartbeat", "requester.sweeper"}
     assert {what for _, what in lines} == {OWNER}
 
 
@@ -254,21 +254,21 @@ async def test_host_runs_its_tasks_in_copies_of_its_context() -> None:
     async def closing() -> None:
         await work()
 
-    host = Host("host", closing)
-    await carrying(OWNER, host.start)
+    owner = TaskOwner("host", closing)
+    await carrying(OWNER, owner.start)
 
     async def spawn() -> None:
-        host.spawn(work)
-        host.spawn(work)
+        owner.spawn(work)
+        owner.spawn(work)
         # A task that spawns while it begins, and while the first is not over.
-        host.spawn(spawn_one)
+        owner.spawn(spawn_one)
 
     async def spawn_one() -> None:
-        host.spawn(work)
+        owner.spawn(work)
 
     await carrying("a request", spawn)
     await asyncio.sleep(1)
-    await carrying("who leaves", host.stop)
+    await carrying("who leaves", owner.stop)
     assert seen == [OWNER] * 4
 
 
@@ -282,13 +282,13 @@ async def test_task_factory_that_knows_no_context_serves() -> None:
     before = loop.get_task_factory()
     loop.set_task_factory(lambda loop, coroutine: asyncio.Task(coroutine, loop=loop))
     try:
-        host = Host("host", nothing)
+        owner = TaskOwner("host", nothing)
         carried.set(OWNER)
-        await host.start()
+        await owner.start()
         carried.set("a request")
-        host.spawn(work)
+        owner.spawn(work)
         await asyncio.sleep(1)
-        await host.stop()
+        await owner.stop()
     finally:
         loop.set_task_factory(before)
     assert seen == [OWNER]
@@ -296,14 +296,14 @@ async def test_task_factory_that_knows_no_context_serves() -> None:
 
 async def test_what_comes_afterwards_comes_in_the_context_of_its_host() -> None:
     seen: list[Any] = []
-    host = Host("host", nothing)
-    await carrying(OWNER, host.start)
+    owner = TaskOwner("host", nothing)
+    await carrying(OWNER, owner.start)
 
     async def ask() -> None:
-        afterwards = Afterwards(host, lambda: seen.append(carried.get()))
+        afterwards = DeferredCall(owner, lambda: seen.append(carried.get()))
         afterwards()
 
     await carrying("a request", ask)
     await asyncio.sleep(1)
     assert seen == [OWNER]
-    await host.stop()
+    await owner.stop()

@@ -8,7 +8,7 @@ import pytest
 from sqs_orchestrator.core import wire
 from sqs_orchestrator.core.ring import Pacer
 from sqs_orchestrator.errors import AccessDenied, QueueError, Throttled
-from sqs_orchestrator.heartbeat import Heartbeat
+from sqs_orchestrator.requester.heartbeat import Heartbeat
 from sqs_orchestrator.testing import MemoryServer, MemorySQS
 
 NAME = "reply_" + "0" * 32

@@ -19,9 +19,9 @@ from sqs_orchestrator.errors import (
     SendError,
     Throttled,
 )
-from sqs_orchestrator.lanes import Entry, Lanes
+from sqs_orchestrator.sending.lanes import Entry, Lanes
 from sqs_orchestrator.sqs.port import Failure
-from sqs_orchestrator.tasks import Host
+from sqs_orchestrator.tasks import TaskOwner
 from sqs_orchestrator.testing import VirtualTimeLoop
 from tests.shell.requesters import timers
 from tests.shell.workers import until
@@ -142,12 +142,12 @@ async def lanes_to(server: Server, policy: Policy = STANDARD) -> AsyncIterator[L
     async def closing() -> None:
         pass
 
-    host = Host("host", closing)
-    await host.start()
+    owner = TaskOwner("host", closing)
+    await owner.start()
     try:
-        yield Lanes(host, server, lambda url: policy, name="SendMessageBatch")
+        yield Lanes(owner, server, lambda url: policy, name="SendMessageBatch")
     finally:
-        await host.stop()
+        await owner.stop()
 
 
 def items(names: str, **settings: float) -> list[Item]:

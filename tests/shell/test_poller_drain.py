@@ -754,7 +754,7 @@ async def test_run_raises_at_once_where_there_is_no_queue(bench: Bench, by_url: 
     with pytest.raises(QueueNotFound):
         await poller.run()
     assert now() < 10
-    assert poller._host.ended
+    assert poller._owner.ended
     assert bench.sqs._dependents == []
     with pytest.raises(QueueNotFound):
         async with Poller(bench.sqs, "none", sleeper(0)):

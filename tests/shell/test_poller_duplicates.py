@@ -60,7 +60,7 @@ def lines(caplog: pytest.LogCaptureFixture, text: str) -> list[str]:
 def assert_nothing_known(poller: Poller) -> None:
     engine = poller._engine
     assert engine is not None
-    assert not engine._held
+    assert not engine._deliveries
     assert len(engine._visibility) == 0
 
 
@@ -353,7 +353,7 @@ async def test_message_that_was_deleted_late_is_forgotten_in_the_end(standard: B
         await asyncio.sleep(1)
         # Another poll may have it on its way.
         assert poller._engine is not None
-        assert poller._engine._held
+        assert poller._engine._deliveries
         polls.release()
         await asyncio.sleep(REMEMBERED + 10)
         assert_nothing_known(poller)

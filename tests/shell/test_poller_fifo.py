@@ -129,7 +129,7 @@ async def test_failed_message_stays_away_while_a_long_poll_could_bring_others_al
     ) as poller:
         await until(lambda: bench.empty)
         assert poller._engine is not None
-        assert poller._engine._receiving.in_flight == 2
+        assert poller._engine._receive_loop.in_flight == 2
         await bench.send("bad", *map(str, range(9)), group="g")
         await until(lambda: bench.empty)
     assert max(log.counts[body] for body in log.ended["g"] if body != "bad") == 2

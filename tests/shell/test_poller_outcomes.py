@@ -24,7 +24,7 @@ from sqs_orchestrator import (
     Retry,
 )
 from sqs_orchestrator.errors import AccessDenied, QueueNotFound, Throttled
-from sqs_orchestrator.outgoing import DELETE_PATIENCE
+from sqs_orchestrator.sending.entries import DELETE_PATIENCE
 from sqs_orchestrator.sqs.port import Failure, SendEntry
 from sqs_orchestrator.testing import MemoryServer, MemorySQS
 from sqs_orchestrator.testing.queues import StoredMessage, size_of

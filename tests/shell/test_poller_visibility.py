@@ -132,7 +132,7 @@ async def test_more_receivers_join_while_polls_come_back_full_and_retire(bench: 
     polls = 0
 
     async with Poller(bench.sqs, "orders", handle, concurrency=100, wait_time=5) as poller:
-        receivers = poller._engine._receiving._receivers  # type: ignore[union-attr]
+        receivers = poller._engine._receive_loop._receivers  # type: ignore[union-attr]
         await asyncio.sleep(30)
         assert receivers.in_flight == 1
         await bench.send(*map(str, range(1000)))

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from sqs_orchestrator.heartbeat import YOUNG
+from sqs_orchestrator.requester.heartbeat import YOUNG
 
-from .races import GRID, LONG, Ask, Leave, Plan, assert_invariants, play
+from .races import GRID, LONG, Abandon, Ask, Plan, assert_invariants, play
 
 PLAYS: Final = int(os.environ.get("SQS_RACES", "100"))
 
@@ -88,7 +88,7 @@ def test_timeout_meets_reply(plan: Plan) -> None:
     assert_invariants(play(plan))
 
 
-CLOSING = st.builds(Leave, st.just("publisher"), SOMETIME, never_or(AT_ONCE)).map(lambda it: [it])
+CLOSING = st.builds(Abandon, st.just("publisher"), SOMETIME, never_or(AT_ONCE)).map(lambda it: [it])
 
 
 @race
@@ -168,10 +168,10 @@ def test_second_cancellation_meets_drain(plan: Plan) -> None:
 ENTERED: Final = ("replies", "publisher", "poller")
 NAMES: Final = ("connection", *ENTERED)
 LEAVING_ALL = st.tuples(
-    *(st.builds(Leave, st.just(name), SOMETIME, never_or(AT_ONCE)) for name in NAMES)
+    *(st.builds(Abandon, st.just(name), SOMETIME, never_or(AT_ONCE)) for name in NAMES)
 )
 LEAVING_SOON = st.tuples(
-    *(st.builds(Leave, st.just(name), times(0.0, 0.1), never_or(AT_ONCE)) for name in NAMES)
+    *(st.builds(Abandon, st.just(name), times(0.0, 0.1), never_or(AT_ONCE)) for name in NAMES)
 )
 
 

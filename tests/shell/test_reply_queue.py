@@ -25,8 +25,8 @@ from sqs_orchestrator import (
 )
 from sqs_orchestrator.core import wire
 from sqs_orchestrator.core.names import DEFAULT_PREFIX, is_own_form, queue_name_of
-from sqs_orchestrator.heartbeat import YOUNG
-from sqs_orchestrator.reply_queue import CLOSE_PATIENCE, CREATION_PATIENCE, Waiter
+from sqs_orchestrator.requester.heartbeat import YOUNG
+from sqs_orchestrator.requester.reply_queue import CLOSE_PATIENCE, CREATION_PATIENCE, Waiter
 from sqs_orchestrator.sqs.port import Received, SendEntry
 from sqs_orchestrator.testing import MemoryServer, MemorySQS, connect
 from tests.shell.requesters import Bench, connected, echo, publishing, working
@@ -750,10 +750,10 @@ async def test_failure_in_the_background_fails_those_who_wait(
     async with publishing(server, ready=True) as bench:
         [request] = await asked(bench, timeout=1000)
         began = now()
-        bench.replies._host.spawn(stumble)
+        bench.replies._owner.spawn(stumble)
         assert isinstance(await ended(request), ReplyQueueClosed)
         assert now() < began + 0.1
-        await bench.replies._host.wait()
+        await bench.replies._owner.wait()
         assert server.queues == ["orders"]
         await bench.publisher.send("orders", "a")
     assert "a bug" in caplog.text

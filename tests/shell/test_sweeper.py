@@ -10,8 +10,8 @@ from sqs_orchestrator import sweep
 from sqs_orchestrator.core import wire
 from sqs_orchestrator.core.ring import WARY, Pacer
 from sqs_orchestrator.errors import AccessDenied, QueueError, QueueNotFound, Throttled
+from sqs_orchestrator.requester.sweeper import A_LOOK, RARELY, Sweeper, sweep_port
 from sqs_orchestrator.sqs.port import SendEntry
-from sqs_orchestrator.sweeper import A_LOOK, RARELY, Sweeper, sweep_port
 from sqs_orchestrator.testing import MemoryServer, MemorySQS, connect
 
 PREFIX = "reply_"

@@ -1,4 +1,4 @@
-"""`Host` and `Flights`: who owns the background tasks, and how they end."""
+"""`TaskOwner` and `SingleFlight`: who owns the background tasks, and how they end."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 
 from sqs_orchestrator import Connection, Message, Poller, Publisher
 from sqs_orchestrator.errors import AccessDenied, QueueError
-from sqs_orchestrator.tasks import Afterwards, Flights, Host, finished, sole
+from sqs_orchestrator.tasks import DeferredCall, SingleFlight, TaskOwner, finished, unwrap_group
 from sqs_orchestrator.testing import MemoryServer, connect
 
 
@@ -32,39 +32,39 @@ class Closing:
         self.ended += 1
 
 
-async def started(closing: Callable[[], Awaitable[None]] | None = None) -> Host:
-    host = Host("host", closing or Closing())
-    await host.start()
-    return host
+async def started(closing: Callable[[], Awaitable[None]] | None = None) -> TaskOwner:
+    owner = TaskOwner("host", closing or Closing())
+    await owner.start()
+    return owner
 
 
 # ------------------------------------------------------------------------- Host
 
 
 async def test_host_left_in_another_task_ends() -> None:
-    host = Host("host", Closing())
-    await asyncio.create_task(host.start())
-    await asyncio.create_task(host.stop())
-    assert host.ended
-    assert not host.running
+    owner = TaskOwner("host", Closing())
+    await asyncio.create_task(owner.start())
+    await asyncio.create_task(owner.stop())
+    assert owner.ended
+    assert not owner.running
 
 
 async def test_host_says_how_it_stands() -> None:
-    def states(host: Host) -> list[str]:
+    def states(owner: TaskOwner) -> list[str]:
         names = ["entered", "running", "stopping", "cancelled", "ended"]
-        return [name for name in names if getattr(host, name)]
+        return [name for name in names if getattr(owner, name)]
 
-    host = Host("host", Closing(1))
-    assert states(host) == []
-    assert "use it inside 'async with it'" in str(host.not_open("a thing", "it"))
-    await host.start()
-    assert states(host) == ["entered", "running"]
-    host.request_stop()
+    owner = TaskOwner("host", Closing(1))
+    assert states(owner) == []
+    assert "use it inside 'async with it'" in str(owner.not_open("a thing", "it"))
+    await owner.start()
+    assert states(owner) == ["entered", "running"]
+    owner.request_stop()
     await asyncio.sleep(0.5)
-    assert states(host) == ["entered", "running", "stopping"]
-    await host.wait()
-    assert states(host) == ["entered", "stopping", "ended"]
-    assert str(host.not_open("a thing", "it")) == "a thing is not open any more: it was closed"
+    assert states(owner) == ["entered", "running", "stopping"]
+    await owner.wait()
+    assert states(owner) == ["entered", "stopping", "ended"]
+    assert str(owner.not_open("a thing", "it")) == "a thing is not open any more: it was closed"
 
 
 async def test_host_calls_back_when_all_its_tasks_have_ended() -> None:
@@ -76,13 +76,13 @@ async def test_host_calls_back_when_all_its_tasks_have_ended() -> None:
         finally:
             seen.append("task")
 
-    host = await started()
-    host.at_end(lambda: seen.append("first"))
-    host.at_end(lambda: seen.append("second"))
-    host.spawn(work)
+    owner = await started()
+    owner.at_end(lambda: seen.append("first"))
+    owner.at_end(lambda: seen.append("second"))
+    owner.spawn(work)
     await asyncio.sleep(1)
     assert seen == []
-    await host.stop()
+    await owner.stop()
     assert seen == ["task", "first", "second"]
 
 
@@ -97,68 +97,68 @@ async def test_host_closes_while_its_tasks_still_run_then_cancels_them() -> None
             raise
 
     async def closing() -> None:
-        host.spawn(work)
+        owner.spawn(work)
         await asyncio.sleep(1)
         seen.append("closed")
 
-    host = await started(closing)
-    host.spawn(work)
-    await host.stop()
+    owner = await started(closing)
+    owner.spawn(work)
+    await owner.stop()
     assert seen == ["closed", "cancelled", "cancelled"]
 
 
 async def test_host_cannot_be_used_twice() -> None:
-    host = await started()
+    owner = await started()
     with pytest.raises(RuntimeError, match="entered before"):
-        await host.start()
-    assert host.running
-    await host.stop()
+        await owner.start()
+    assert owner.running
+    await owner.stop()
     with pytest.raises(RuntimeError, match="entered before"):
-        await host.start()
+        await owner.start()
 
 
 async def test_host_that_is_not_running_spawns_nothing() -> None:
-    host = Host("the thing", Closing())
+    owner = TaskOwner("the thing", Closing())
     with pytest.raises(RuntimeError, match="the thing is not running"):
-        host.spawn(asyncio.sleep, 0)
-    await host.start()
-    await host.stop()
+        owner.spawn(asyncio.sleep, 0)
+    await owner.start()
+    await owner.stop()
     with pytest.raises(RuntimeError, match="the thing is not running"):
-        host.spawn(asyncio.sleep, 0)
+        owner.spawn(asyncio.sleep, 0)
 
 
 @pytest.mark.asyncio(loop_factories=["virtual"])  # tasks that begin at once leave no time for it
 async def test_entering_cancelled_leaves_no_host_behind() -> None:
     closing = Closing()
-    host = Host("host", closing)
-    task = asyncio.create_task(host.start())
+    owner = TaskOwner("host", closing)
+    task = asyncio.create_task(owner.start())
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert host.ended
+    assert owner.ended
     assert not closing.begun, "what nobody got to use needs no closing"
 
 
 @pytest.mark.parametrize("times", [1, 2, 3])
 async def test_cancelling_who_leaves_does_not_cut_closing_short(times: int) -> None:
     closing = Closing(1.0)
-    host = await started(closing)
-    leaving = asyncio.create_task(host.stop())
+    owner = await started(closing)
+    leaving = asyncio.create_task(owner.stop())
     for _ in range(times):
         await asyncio.sleep(0.1)
         leaving.cancel()
     with pytest.raises(asyncio.CancelledError):
         await leaving
     assert closing.ended
-    assert host.ended
+    assert owner.ended
 
 
 async def test_anyio_scope_does_not_cut_closing_short() -> None:
     closing = Closing(1.0)
-    host = await started(closing)
+    owner = await started(closing)
     with anyio.move_on_after(0.1) as scope:
-        await host.stop()
+        await owner.stop()
         await anyio.sleep(10)
     assert scope.cancelled_caught
     assert closing.ended
@@ -167,10 +167,10 @@ async def test_anyio_scope_does_not_cut_closing_short() -> None:
 
 async def test_timeout_of_asyncio_does_not_cut_closing_short() -> None:
     closing = Closing(1.0)
-    host = await started(closing)
+    owner = await started(closing)
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.1):
-            await host.stop()
+            await owner.stop()
     assert closing.ended
     task = asyncio.current_task()
     assert task is not None
@@ -181,19 +181,19 @@ async def test_failed_task_closes_the_host_and_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     closing = Closing()
-    host = await started(closing)
+    owner = await started(closing)
 
     async def fail() -> None:
         raise ZeroDivisionError("of the background")
 
-    host.spawn(fail)
-    await host.wait()
+    owner.spawn(fail)
+    await owner.wait()
     assert closing.ended
-    assert isinstance(host.failure, ZeroDivisionError)
-    assert "it failed, and the log has why" in str(host.not_open("a thing", "it"))
+    assert isinstance(owner.failure, ZeroDivisionError)
+    assert "it failed, and the log has why" in str(owner.not_open("a thing", "it"))
     assert "host failed" in caplog.text
     assert "of the background" in caplog.text
-    await host.stop()  # raises nothing
+    await owner.stop()  # raises nothing
 
 
 async def test_first_failure_of_a_host_is_the_one_to_know() -> None:
@@ -203,21 +203,21 @@ async def test_first_failure_of_a_host_is_the_one_to_know() -> None:
     async def fail() -> None:
         raise ZeroDivisionError
 
-    host = await started(closing)
-    host.spawn(fail)
-    await host.wait()
-    assert isinstance(host.failure, ZeroDivisionError)
+    owner = await started(closing)
+    owner.spawn(fail)
+    await owner.wait()
+    assert isinstance(owner.failure, ZeroDivisionError)
 
 
 async def test_failed_task_does_not_cancel_who_entered() -> None:
-    host = await started()
+    owner = await started()
 
     async def fail() -> None:
         raise ZeroDivisionError
 
-    host.spawn(fail)
+    owner.spawn(fail)
     await asyncio.sleep(1)
-    await host.stop()
+    await owner.stop()
 
 
 async def test_pause_ends_when_the_host_is_asked_to_stop() -> None:
@@ -225,59 +225,59 @@ async def test_pause_ends_when_the_host_is_asked_to_stop() -> None:
     ended: list[float] = []
 
     async def work() -> None:
-        await host.pause(100)
+        await owner.pause(100)
         ended.append(loop.time())
 
     async def closing() -> None:
         await asyncio.sleep(1)
 
-    host = await started(closing)
-    host.spawn(work)
+    owner = await started(closing)
+    owner.spawn(work)
     await asyncio.sleep(5)
-    await host.stop()
+    await owner.stop()
     assert ended == [5]
 
 
 async def test_scope_until_stop_ends_at_once_when_asked_to_stop() -> None:
     loop = asyncio.get_running_loop()
-    host = await started(Closing(10))
+    owner = await started(Closing(10))
 
     async def guest() -> float:
-        with host.until_stop():
+        with owner.until_stop():
             await asyncio.sleep(100)
         return loop.time()
 
     task = asyncio.create_task(guest())
     await asyncio.sleep(3)
-    await host.stop()
+    await owner.stop()
     assert await task == 3
 
 
 async def test_scope_until_stop_ends_when_a_task_of_the_host_fails() -> None:
-    host = await started(Closing(10))
+    owner = await started(Closing(10))
 
     async def fail() -> None:
         await asyncio.sleep(3)
         raise ZeroDivisionError
 
-    host.spawn(fail)
-    with host.until_stop():
+    owner.spawn(fail)
+    with owner.until_stop():
         await asyncio.sleep(100)
     assert asyncio.get_running_loop().time() == 3
-    await host.stop()
+    await owner.stop()
 
 
 async def test_scope_until_stop_ends_at_its_deadline() -> None:
-    host = await started()
-    with host.until_stop(2.0):
+    owner = await started()
+    with owner.until_stop(2.0):
         await asyncio.sleep(100)
     assert asyncio.get_running_loop().time() == 2
-    assert not host.stopping
-    await host.stop()
-    assert not host._guests
+    assert not owner.stopping
+    await owner.stop()
+    assert not owner._guests
 
 
-# ---------------------------------------------------------------------- Flights
+# ---------------------------------------------------------------------- SingleFlight
 
 
 class Work:
@@ -297,26 +297,26 @@ class Work:
 
 
 async def test_flight_is_shared_by_all_who_ask_meanwhile() -> None:
-    host = await started()
-    flights: Flights[int] = Flights(host)
+    owner = await started()
+    flights: SingleFlight[int] = SingleFlight(owner)
     work = Work()
     assert await asyncio.gather(*(flights.run("a", work) for _ in range(5))) == [1, 1, 1, 1, 1]
     assert await flights.run("a", work) == 2
-    await host.stop()
+    await owner.stop()
 
 
 async def test_flights_of_other_keys_are_their_own() -> None:
-    host = await started()
-    flights: Flights[int] = Flights(host)
+    owner = await started()
+    flights: SingleFlight[int] = SingleFlight(owner)
     work = Work()
     first, second = await asyncio.gather(flights.run("a", work), flights.run("b", work))
     assert (first, second) == (1, 2)
-    await host.stop()
+    await owner.stop()
 
 
 async def test_cancelling_one_who_waits_disturbs_no_other() -> None:
-    host = await started()
-    flights: Flights[int] = Flights(host)
+    owner = await started()
+    flights: SingleFlight[int] = SingleFlight(owner)
     work = Work()
     first = asyncio.create_task(flights.run("a", work))
     other = asyncio.create_task(flights.run("a", work))
@@ -325,24 +325,24 @@ async def test_cancelling_one_who_waits_disturbs_no_other() -> None:
     assert await other == 1
     with pytest.raises(asyncio.CancelledError):
         await first
-    await host.stop()
+    await owner.stop()
 
 
 async def test_cancelling_all_who_wait_lets_the_flight_land() -> None:
-    host = await started()
-    flights: Flights[int] = Flights(host)
+    owner = await started()
+    flights: SingleFlight[int] = SingleFlight(owner)
     work = Work()
     only = asyncio.create_task(flights.run("a", work))
     await asyncio.sleep(0.5)
     only.cancel()
     assert await flights.landed("a") == 1
     assert await flights.landed("a") is None
-    await host.stop()
+    await owner.stop()
 
 
 async def test_failure_reaches_each_with_an_instance_of_its_own() -> None:
-    host = await started()
-    flights: Flights[int] = Flights(host)
+    owner = await started()
+    flights: SingleFlight[int] = SingleFlight(owner)
     cause = AccessDenied("no", operation="CreateQueue", queue="q", code="AccessDenied")
     cause.__cause__ = KeyError("why")
     outcomes = await asyncio.gather(
@@ -360,53 +360,53 @@ async def test_failure_reaches_each_with_an_instance_of_its_own() -> None:
             "q",
             "AccessDenied",
         )
-    await host.stop()
+    await owner.stop()
 
 
 async def test_next_to_ask_after_a_failure_starts_anew() -> None:
-    host = await started()
-    flights: Flights[int] = Flights(host)
+    owner = await started()
+    flights: SingleFlight[int] = SingleFlight(owner)
     work = Work(QueueError("once"))
     with pytest.raises(QueueError):
         await flights.run("a", work)
     work.error = None
     assert await flights.run("a", work) == 2
-    await host.stop()
+    await owner.stop()
 
 
 async def test_flight_without_anybody_waiting_may_fail_in_silence(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    host = await started()
-    flights: Flights[int] = Flights(host)
+    owner = await started()
+    flights: SingleFlight[int] = SingleFlight(owner)
     only = asyncio.create_task(flights.run("a", Work(QueueError("unseen"))))
     await asyncio.sleep(0.5)
     only.cancel()
     await asyncio.sleep(2)
-    assert host.running
-    await host.stop()
+    assert owner.running
+    await owner.stop()
     del only
     gc.collect()
     assert not caplog.records
 
 
 async def test_who_waits_for_a_flight_hears_when_the_host_ends() -> None:
-    host = await started()
-    flights: Flights[int] = Flights(host)
+    owner = await started()
+    flights: SingleFlight[int] = SingleFlight(owner)
     only = asyncio.create_task(flights.run("a", Work()))
     await asyncio.sleep(0.5)
-    await host.stop()
+    await owner.stop()
     with pytest.raises(RuntimeError, match="host was closed"):
         await only
     assert not flights._flights
 
 
 async def test_flight_just_begun_when_the_host_ends_leaves_nobody_hanging() -> None:
-    host = await started()
-    flights: Flights[int] = Flights(host)
+    owner = await started()
+    flights: SingleFlight[int] = SingleFlight(owner)
     only = asyncio.create_task(flights.run("a", Work()))
     await asyncio.sleep(0)  # asked for, but not begun
-    await host.stop()
+    await owner.stop()
     with pytest.raises(RuntimeError, match="host was closed"):
         await only
 
@@ -417,15 +417,15 @@ async def test_flight_asked_for_in_the_turn_in_which_the_host_ends_leaves_nobody
     async def closing() -> None:
         await asked.wait()
 
-    host = await started(closing)
-    flights: Flights[int] = Flights(host)
+    owner = await started(closing)
+    flights: SingleFlight[int] = SingleFlight(owner)
 
     async def ask() -> int:
         asked.set()
         # The host has its turn now, and cancels what has not even begun.
         return await flights.run("a", Work())
 
-    leaving = asyncio.create_task(host.stop())
+    leaving = asyncio.create_task(owner.stop())
     await asyncio.sleep(1)
     with pytest.raises(RuntimeError, match="host was closed"):
         await ask()
@@ -435,8 +435,8 @@ async def test_flight_asked_for_in_the_turn_in_which_the_host_ends_leaves_nobody
 
 @pytest.mark.parametrize("error", [None, AccessDenied("no"), ValueError("a bug")])
 async def test_flight_that_lands_without_waiting_for_anything(error: Exception | None) -> None:
-    host = await started()
-    flights: Flights[int] = Flights(host)
+    owner = await started()
+    flights: SingleFlight[int] = SingleFlight(owner)
 
     async def work() -> int:
         if error is not None:
@@ -450,13 +450,13 @@ async def test_flight_that_lands_without_waiting_for_anything(error: Exception |
             with pytest.raises(type(error)):
                 await flights.run("a", work)
     assert not flights._flights
-    await host.stop()
-    assert host.failure is None
+    await owner.stop()
+    assert owner.failure is None
 
 
 async def test_those_who_wait_for_a_flight_go_on_in_the_order_in_which_they_came() -> None:
-    host = await started()
-    flights: Flights[int] = Flights(host)
+    owner = await started()
+    flights: SingleFlight[int] = SingleFlight(owner)
     order: list[int] = []
 
     async def ask(number: int) -> None:
@@ -465,12 +465,12 @@ async def test_those_who_wait_for_a_flight_go_on_in_the_order_in_which_they_came
 
     await asyncio.gather(*map(ask, range(50)))
     assert order == list(range(50))
-    await host.stop()
+    await owner.stop()
 
 
 async def test_flight_of_a_host_that_is_not_running_is_refused() -> None:
-    host = Host("host", Closing())
-    flights: Flights[int] = Flights(host)
+    owner = TaskOwner("host", Closing())
+    flights: SingleFlight[int] = SingleFlight(owner)
     with pytest.raises(RuntimeError, match="not running"):
         await flights.run("a", Work())
     assert not flights._flights
@@ -490,24 +490,24 @@ async def test_finished_does_not_look_at_the_outcome() -> None:
 
 def test_sole_unwraps_nested_groups_of_one() -> None:
     error = ValueError("inside")
-    assert sole(ExceptionGroup("", [ExceptionGroup("", [error])])) is error
-    assert sole(error) is error
+    assert unwrap_group(ExceptionGroup("", [ExceptionGroup("", [error])])) is error
+    assert unwrap_group(error) is error
 
 
 def test_sole_keeps_groups_of_several() -> None:
     group = ExceptionGroup("", [ValueError(), TypeError()])
-    assert sole(group) is group
+    assert unwrap_group(group) is group
 
 
 async def test_host_ends_with_its_loop(caplog: pytest.LogCaptureFixture) -> None:
     """asyncio.run() cancels what is left: closing still runs."""
     closing = Closing()
-    host = await started(closing)
-    assert host._task is not None
+    owner = await started(closing)
+    assert owner._task is not None
     with caplog.at_level(logging.ERROR):
-        host._task.cancel()
+        owner._task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
-            await host._task
+            await owner._task
     assert closing.ended
     assert not caplog.records
 
@@ -515,26 +515,26 @@ async def test_host_ends_with_its_loop(caplog: pytest.LogCaptureFixture) -> None
 async def test_host_of_another_loop_says_so_instead_of_hanging() -> None:
     async def nothing() -> None: ...
 
-    host = Host("the thing", nothing)
-    await host.start()
+    owner = TaskOwner("the thing", nothing)
+    await owner.start()
 
     async def elsewhere() -> None:
-        for use in (host.stop, host.wait):
+        for use in (owner.stop, owner.wait):
             with pytest.raises(RuntimeError, match="the thing belongs to another event loop"):
                 await use()
         with pytest.raises(RuntimeError, match="the thing belongs to another event loop"):
-            host.spawn(nothing)
+            owner.spawn(nothing)
 
     thread = threading.Thread(target=asyncio.run, args=(elsewhere(),))
     thread.start()
     thread.join()
-    await host.stop()
+    await owner.stop()
 
 
 async def test_what_comes_afterwards_comes_once_and_after_what_is_at_work() -> None:
     happened: list[str] = []
-    host = await started()
-    afterwards = Afterwards(host, lambda: happened.append("afterwards"))
+    owner = await started()
+    afterwards = DeferredCall(owner, lambda: happened.append("afterwards"))
 
     async def answer() -> None:
         # As a reply leaves: its handler, the handler's end, the lane, the call.
@@ -550,7 +550,7 @@ async def test_what_comes_afterwards_comes_once_and_after_what_is_at_work() -> N
     afterwards()
     await asyncio.sleep(1)
     assert happened == ["answered", "afterwards", "afterwards"]
-    await host.stop()
+    await owner.stop()
 
 
 def noting(sqs: Connection, calls: list[str]) -> None:

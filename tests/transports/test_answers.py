@@ -22,13 +22,15 @@ from aiobotocore.config import AioConfig
 from aiohttp import web
 
 from sqs_orchestrator.errors import AccessDenied, QueueError, QueueNotFound, Throttled
-from sqs_orchestrator.sqs import answers, client, lean
+from sqs_orchestrator.sqs import answers
 from sqs_orchestrator.sqs.answers import CONTENT_TYPE, check
-from sqs_orchestrator.sqs.client import BotoSQS
 from sqs_orchestrator.sqs.clock import epoch_of
 from sqs_orchestrator.sqs.failures import Foreign
 from sqs_orchestrator.sqs.opening import open_sqs
 from sqs_orchestrator.sqs.port import Failure, Received, SendEntry
+from sqs_orchestrator.sqs.transports import lean
+from sqs_orchestrator.sqs.transports import stock as client
+from sqs_orchestrator.sqs.transports.stock import BotoSQS
 
 from .test_lean import (
     OPERATIONS,

@@ -35,14 +35,14 @@ from botocore.stub import Stubber
 
 import sqs_orchestrator
 from sqs_orchestrator.errors import AccessDenied, QueueError, QueueNotFound, Throttled
-from sqs_orchestrator.sqs import lean
 from sqs_orchestrator.sqs.answers import CONTENT_TYPE
 from sqs_orchestrator.sqs.checksums import md5_of_attributes, md5_of_body
-from sqs_orchestrator.sqs.client import BotoSQS
 from sqs_orchestrator.sqs.config import make_config
-from sqs_orchestrator.sqs.lean import LeanSQS, Unfit, open_lean, way_of
 from sqs_orchestrator.sqs.opening import open_sqs
 from sqs_orchestrator.sqs.port import Failure, SendEntry
+from sqs_orchestrator.sqs.transports import lean
+from sqs_orchestrator.sqs.transports.lean import LeanSQS, NotPlain, open_lean, template_of
+from sqs_orchestrator.sqs.transports.stock import BotoSQS
 from tests.unit.sqs.test_signing import by_botocore
 
 URL = "http://sqs.eu-west-1.localhost/123456789012/orders"
@@ -278,7 +278,7 @@ async def test_refreshed_credentials_sign_the_next_call(server: Server) -> None:
     )
     options = {"region_name": REGION, "endpoint_url": server.url, "config": make_config()}
     async with session.create_client("sqs", **options) as client:
-        way = await way_of(client)
+        way = await template_of(client)
         assert issued == 1
         async with open_lean(client, way) as sqs:
             await sqs.tag_queue(URL, {})
@@ -926,7 +926,7 @@ def test_client_that_calls_in_another_way_is_unfit(
     if "request_signer" not in first:
         calls[1]["request_signer"] = calls[0]["request_signer"]
     config = SimpleNamespace(proxies={})
-    with pytest.raises(Unfit, match=why):
+    with pytest.raises(NotPlain, match=why):
         lean._common(calls, "https://sqs.eu-west-1.amazonaws.com", config)
 
 

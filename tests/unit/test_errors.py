@@ -20,7 +20,7 @@ from sqs_orchestrator import (
     SQSOrchestratorError,
 )
 from sqs_orchestrator.codecs import CodecError
-from sqs_orchestrator.errors import again
+from sqs_orchestrator.errors import fresh_copy
 
 ERRORS = [
     kind
@@ -97,7 +97,7 @@ def test_error_shows_its_facts(error: SQSOrchestratorError, text: str) -> None:
     [
         copy.copy,
         copy.deepcopy,
-        again,
+        fresh_copy,
         *(
             lambda error, protocol=protocol: pickle.loads(pickle.dumps(error, protocol))
             for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1)
@@ -137,7 +137,7 @@ def raised(cause: BaseException | None) -> SendError:
 @pytest.mark.parametrize("cause", [None, KeyError("x")])
 def test_error_passed_on_is_not_its_own_cause(cause: BaseException | None) -> None:
     error = raised(cause)
-    fresh = again(again(error))
+    fresh = fresh_copy(fresh_copy(error))
     assert fresh.__cause__ is cause
     assert fresh.__traceback__ is None
     assert [str(each) for each in chain(fresh)] == [str(each) for each in chain(error)]
@@ -146,4 +146,4 @@ def test_error_passed_on_is_not_its_own_cause(cause: BaseException | None) -> No
 def test_error_passed_on_keeps_the_context_in_which_it_arose() -> None:
     error = raised(None)
     error.__context__, error.__suppress_context__ = KeyError("x"), False
-    assert len(chain(again(error))) == len(chain(error)) == 2
+    assert len(chain(fresh_copy(error))) == len(chain(error)) == 2

@@ -12,8 +12,8 @@ from botocore.credentials import ReadOnlyCredentials
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sqs_orchestrator.sqs.lean import host_of
 from sqs_orchestrator.sqs.signing import Signer
+from sqs_orchestrator.sqs.transports.lean import host_of
 
 HEADERS = {"content-type": "application/x-amz-json-1.0", "x-amzn-query-mode": "true"}
 

@@ -16,13 +16,13 @@ from sqs_orchestrator.core.checks import check_body, check_size, message_bytes
 from sqs_orchestrator.core.limits import MESSAGE_BYTES
 from sqs_orchestrator.core.wire import ReplyTo
 from sqs_orchestrator.worker.outcomes import (
+    ABANDON,
     DELETE,
-    LEAVE,
+    Abandon,
     Answer,
-    Bury,
+    DeadLetter,
     Decision,
     Fail,
-    Leave,
     failure_to_send,
     of_error,
     of_fault,
@@ -56,13 +56,13 @@ REJECT = Reject("no", code="c", details=[1])
     ("error", "wanted", "decision"),
     [
         (REJECT, True, Fail("c", "Reject", "no", [1])),
-        (REJECT, False, Bury("c", "no", judged=True)),
-        (Retry(5), True, Leave(5)),
-        (Retry(5), False, Leave(5)),
+        (REJECT, False, DeadLetter("c", "no", judged=True)),
+        (Retry(5), True, Abandon(5)),
+        (Retry(5), False, Abandon(5)),
         (KeyError("x"), True, Fail("handler_error", "KeyError")),
-        (KeyError("x"), False, LEAVE),
-        (ExceptionGroup("g", [ExceptionGroup("g", [Retry(5)])]), True, Leave(5)),
-        (ExceptionGroup("g", [Retry(5), KeyError()]), False, LEAVE),
+        (KeyError("x"), False, ABANDON),
+        (ExceptionGroup("g", [ExceptionGroup("g", [Retry(5)])]), True, Abandon(5)),
+        (ExceptionGroup("g", [Retry(5), KeyError()]), False, ABANDON),
         (ExceptionGroup("g", [KeyError()]), True, Fail("handler_error", "ExceptionGroup")),
     ],
 )
@@ -82,7 +82,7 @@ def test_text_of_exception_travels_only_where_exposed() -> None:
 
 def test_what_nobody_judged_is_never_to_be_deleted() -> None:
     fault = of_fault("bad_body", "x", wanted=False, expose=True)
-    assert fault == Bury("bad_body", "x", judged=False)
+    assert fault == DeadLetter("bad_body", "x", judged=False)
 
 
 def test_result_too_large_has_a_code_of_its_own() -> None:

@@ -17,14 +17,14 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeAlias, TypeVar
 
-from .core.backoff import Backoff
-from .core.batching import Lane, Limits, Parts, Policy
-from .core.checks import shown
-from .errors import MessageTooLarge, QueueError, SendError, again
-from .logs import get_logger
-from .sqs.failures import error_of_entry, may_pass_in_parts, too_large
-from .sqs.port import Failure
-from .tasks import Host
+from ..core.backoff import Backoff
+from ..core.batching import Lane, Limits, Parts, Policy
+from ..core.checks import shown
+from ..errors import MessageTooLarge, QueueError, SendError, fresh_copy
+from ..logs import get_logger
+from ..sqs.failures import error_of_entry, may_pass_in_parts, too_large
+from ..sqs.port import Failure
+from ..tasks import TaskOwner
 
 logger = get_logger(__name__)
 
@@ -83,16 +83,16 @@ class Lanes(Generic[E]):
 
     def __init__(
         self,
-        host: Host,
+        owner: TaskOwner,
         operation: Callable[[str, Sequence[E]], Awaitable[Sequence[str | Failure | None]]],
         policy: Callable[[str], Policy],
         *,
         name: str,
     ) -> None:
-        self._host = host
+        self._owner = owner
         self._name = name
         self._loop = asyncio.get_running_loop()
-        self._context = host.context
+        self._context = owner.context
         self._operation = operation
         self._policy = policy
         self._lanes: dict[str, _Running[E]] = {}
@@ -100,7 +100,7 @@ class Lanes(Generic[E]):
         self._flushed: asyncio.Event | None = None
         self.batches = 0
         """Batch calls made."""
-        host.at_end(self._close)
+        owner.at_end(self._close)
 
     def __len__(self) -> int:
         """Entries that wait for their batch."""
@@ -163,10 +163,10 @@ class Lanes(Generic[E]):
             lane.timer.cancel()
             lane.timer = None
         now = loop.time()
-        running = self._host.running
+        running = self._owner.running
         while running and (batch := lane.next_batch(now)) is not None:
             self.batches += 1
-            self._host.spawn(self._carry_out, lane, batch)
+            self._owner.spawn(self._carry_out, lane, batch)
         if lane.idle or not running:
             if self._lanes.get(lane.url) is lane:
                 del self._lanes[lane.url]
@@ -230,7 +230,7 @@ class Lanes(Generic[E]):
                 parts.refused(too_large(answer.code, answer.message))
             else:
                 passing += self._settle(lane, wanted, answer)
-                untried = again(answer)
+                untried = fresh_copy(answer)
                 untried.maybe_done = False
                 passing += self._settle(lane, batch[part.stop :], untried)
                 return

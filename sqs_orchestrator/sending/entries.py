@@ -6,13 +6,13 @@ import asyncio
 import math
 from collections.abc import Sequence
 
-from .core import wire
-from .core.batching import Policy
-from .errors import AccessDenied, QueueError, SendError
+from ..core import wire
+from ..core.batching import Policy
+from ..errors import AccessDenied, QueueError, SendError
+from ..logs import get_logger
+from ..sqs.port import SQS, Attributes, Failure, SendEntry
+from ..tasks import TaskOwner
 from .lanes import Entry, Lanes
-from .logs import get_logger
-from .sqs.port import SQS, Attributes, Failure, SendEntry
-from .tasks import Host
 
 logger = get_logger(__name__)
 
@@ -63,7 +63,7 @@ _STANDARD = Policy(linger=SEND_LINGER)
 _FIFO = Policy(linger=SEND_LINGER, most_in_flight=1)
 
 
-def send_lanes(host: Host, port: SQS) -> Lanes[Outgoing]:
+def send_lanes(owner: TaskOwner, port: SQS) -> Lanes[Outgoing]:
     """Lanes that send."""
 
     async def send(url: str, batch: Sequence[Outgoing]) -> Sequence[str | Failure]:
@@ -71,7 +71,7 @@ def send_lanes(host: Host, port: SQS) -> Lanes[Outgoing]:
         return await port.send(url, [entry.render(now) for entry in batch])
 
     return Lanes(
-        host,
+        owner,
         send,
         lambda url: _FIFO if url.endswith(".fifo") else _STANDARD,
         name="SendMessageBatch",
@@ -96,7 +96,7 @@ class Deletion(Entry):
         logger.debug("a message was not deleted and will be delivered again: %s", error)
 
 
-def delete_lanes(host: Host, port: SQS, *, linger: float) -> Lanes[Deletion]:
+def delete_lanes(owner: TaskOwner, port: SQS, *, linger: float) -> Lanes[Deletion]:
     """Lanes that delete, each delete waiting up to *linger* seconds for company."""
 
     warned = False
@@ -112,4 +112,4 @@ def delete_lanes(host: Host, port: SQS, *, linger: float) -> Lanes[Deletion]:
             raise
 
     policy = Policy(linger=linger, patient=True)
-    return Lanes(host, delete, lambda url: policy, name="DeleteMessageBatch")
+    return Lanes(owner, delete, lambda url: policy, name="DeleteMessageBatch")

@@ -8,12 +8,12 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from sqs_orchestrator import responder
 from sqs_orchestrator.errors import AccessDenied, QueueError, QueueNotFound, SendError, Throttled
-from sqs_orchestrator.outgoing import send_lanes
-from sqs_orchestrator.responder import REMEMBERED, Answer, Responder
+from sqs_orchestrator.sending import reply_sender as reply_sender
+from sqs_orchestrator.sending.entries import send_lanes
+from sqs_orchestrator.sending.reply_sender import REMEMBERED, Answer, ReplySender
 from sqs_orchestrator.sqs.port import Failure
-from sqs_orchestrator.tasks import Host
+from sqs_orchestrator.tasks import TaskOwner
 from sqs_orchestrator.testing import MemoryServer, MemorySQS
 from tests.shell.workers import now, until
 
@@ -21,17 +21,17 @@ from tests.shell.workers import now, until
 class Desk:
     """A responder, and how its answers ended."""
 
-    def __init__(self, server: MemoryServer, sqs: MemorySQS, host: Host) -> None:
+    def __init__(self, server: MemoryServer, sqs: MemorySQS, owner: TaskOwner) -> None:
         self.server = server
         self.sqs = sqs
-        self.responder = Responder(send_lanes(host, sqs))
+        self.reply_sender = ReplySender(send_lanes(owner, sqs))
         self.ends: list[tuple[float, QueueError | SendError | None]] = []
 
     def post(self, queue: str, body: str = "x", *, within: float = 60) -> Answer:
         def settled(error: QueueError | SendError | None) -> None:
             self.ends.append((now(), error))
 
-        return self.responder.post(
+        return self.reply_sender.post(
             self.server.url(queue),
             body,
             {},
@@ -52,19 +52,19 @@ class Desk:
 async def desk(server: MemoryServer, sqs: MemorySQS) -> AsyncIterator[Desk]:
     async def closing() -> None: ...
 
-    host = Host("test", closing)
-    await host.start()
-    yield Desk(server, sqs, host)
-    await host.stop()
+    owner = TaskOwner("test", closing)
+    await owner.start()
+    yield Desk(server, sqs, owner)
+    await owner.stop()
 
 
 async def test_answer_ends_once_sqs_has_it(desk: Desk) -> None:
     await desk.sqs.create_queue("replies", {}, {})
     desk.post("replies")
-    assert len(desk.responder) == 1
+    assert len(desk.reply_sender) == 1
     assert await desk.ended() is None
     assert desk.bodies("replies") == ["x"]
-    assert len(desk.responder) == 0
+    assert len(desk.reply_sender) == 0
 
 
 async def test_queue_that_comes_within_two_seconds_was_too_young(desk: Desk) -> None:
@@ -156,20 +156,20 @@ async def test_passing_failures_are_tried_again_until_the_deadline(desk: Desk) -
 async def test_withdrawn_answer_is_tried_no_more(desk: Desk) -> None:
     answer = desk.post("replies")
     await asyncio.sleep(1)
-    desk.responder.withdraw(answer)
+    desk.reply_sender.withdraw(answer)
     await desk.sqs.create_queue("replies", {}, {})
     await asyncio.sleep(10)
     assert desk.bodies("replies") == []
     assert desk.ends == []
-    assert len(desk.responder) == 0
+    assert len(desk.reply_sender) == 0
 
 
 async def test_flush_waits_for_answers_on_their_way_wherever_they_go(desk: Desk) -> None:
     await desk.sqs.create_queue("replies-Failover", {}, {})
     desk.post("replies")
-    await desk.responder.flush()
+    await desk.reply_sender.flush()
     assert desk.bodies("replies-Failover") == ["x"]
-    await desk.responder.flush()
+    await desk.reply_sender.flush()
 
 
 def sends_to(desk: Desk, queue: str) -> int:
@@ -199,7 +199,7 @@ async def test_all_that_wait_for_a_queue_end_when_it_is_found_gone(desk: Desk) -
     desk.post("replies")
     await desk.ended(301)
     assert now() < 3
-    assert desk.responder.held_up == 0
+    assert desk.reply_sender.held_up == 0
 
 
 async def test_queue_found_gone_is_asked_again_after_a_while(desk: Desk) -> None:
@@ -237,15 +237,15 @@ async def test_requester_that_has_moved_back_is_found_again(desk: Desk) -> None:
 async def test_only_so_many_queues_are_remembered(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(responder, "MOST_REMEMBERED", 2)
+    monkeypatch.setattr(reply_sender, "MOST_REMEMBERED", 2)
     for queue in ("one", "two", "three"):
-        desk.responder.learn(desk.server.url(queue), "gone")
-    known = [desk.responder.known(desk.server.url(queue)) for queue in ("one", "two", "three")]
+        desk.reply_sender.learn(desk.server.url(queue), "gone")
+    known = [desk.reply_sender.known(desk.server.url(queue)) for queue in ("one", "two", "three")]
     assert known == [None, "gone", "gone"]
 
 
 async def test_withdrawn_answer_to_a_queue_that_is_gone_ends_unheard(desk: Desk) -> None:
-    desk.responder.learn(desk.server.url("replies"), "gone")
-    desk.responder.withdraw(desk.post("replies"))
+    desk.reply_sender.learn(desk.server.url("replies"), "gone")
+    desk.reply_sender.withdraw(desk.post("replies"))
     await asyncio.sleep(1)
     assert desk.ends == []

@@ -10,9 +10,9 @@ import asyncio
 import math
 from typing import Any
 
-from .connection import Connection
-from .core import wire
-from .errors import (
+from ..connection import Connection
+from ..core import wire
+from ..errors import (
     QueueError,
     QueueNotFound,
     RemoteError,
@@ -20,23 +20,23 @@ from .errors import (
     ReplyQueueLost,
     ReplyTimeout,
     SendError,
-    again,
+    fresh_copy,
 )
-from .lanes import Lanes
-from .message import Reply
-from .outgoing import Outgoing
+from ..message import Reply
+from ..sending.entries import Outgoing
+from ..sending.lanes import Lanes
+from ..sqs.port import NO_ATTRIBUTES, Attributes, Received
+from ..tasks import TaskOwner
 from .reply_queue import Live, Waiter
-from .sqs.port import NO_ATTRIBUTES, Attributes, Received
-from .tasks import Host
 
 
-class Outbox:
+class PublisherSession:
     """What all the messages of one publisher share."""
 
     __slots__ = ("context", "lanes", "requests", "sends", "sent", "sqs")
 
-    def __init__(self, host: Host, sqs: Connection, lanes: Lanes[Outgoing]) -> None:
-        self.context = host.context
+    def __init__(self, owner: TaskOwner, sqs: Connection, lanes: Lanes[Outgoing]) -> None:
+        self.context = owner.context
         """For timers: one that was cancelled keeps its context until it would have rung."""
         self.sqs = sqs
         self.lanes = lanes
@@ -49,13 +49,15 @@ class Outbox:
 class PendingSend(Outgoing):
     """A one-way message in a lane, and who awaits SQS's answer to it."""
 
-    __slots__ = ("_outbox", "_queue", "_timer", "_url", "future")
+    __slots__ = ("_queue", "_session", "_timer", "_url", "future")
 
     future: asyncio.Future[str]
 
-    def __init__(self, outbox: Outbox, queue: str, url: str, *rest: Any, **more: Any) -> None:
+    def __init__(
+        self, outbox: PublisherSession, queue: str, url: str, *rest: Any, **more: Any
+    ) -> None:
         super().__init__(*rest, **more)
-        self._outbox = outbox
+        self._session = outbox
         self._queue = queue
         self._url = url
         self._timer: asyncio.TimerHandle | None = None
@@ -64,34 +66,34 @@ class PendingSend(Outgoing):
         """Join the lane; `future` gets the message id once SQS has the message."""
         self.future = loop.create_future()
         if self.expires != math.inf:
-            context = self._outbox.context
+            context = self._session.context
             self._timer = loop.call_at(self.expires, self.expire, "in time", context=context)
-        self._outbox.sends.add(self)
-        self._outbox.lanes.add(self._url, self)
+        self._session.sends.add(self)
+        self._session.lanes.add(self._url, self)
 
     def end(self) -> None:
         """The caller has its answer, or was cancelled: leave nothing behind."""
         if self._timer is not None:
             self._timer.cancel()
-        self._outbox.sends.discard(self)
+        self._session.sends.discard(self)
         if self.future.cancelled():
-            self._outbox.lanes.withdraw(self._url, self)
+            self._session.lanes.withdraw(self._url, self)
 
     def expire(self, why: str) -> None:
         """End the wait: SQS has not confirmed the message."""
         if self.future.done():
             return
-        left = not self._outbox.lanes.withdraw(self._url, self)
+        left = not self._session.lanes.withdraw(self._url, self)
         self.future.set_exception(unconfirmed(self, self._queue, why, left=left))
 
     def done(self, result: str | None) -> None:
         if not self.future.done():
-            self._outbox.sent += 1
+            self._session.sent += 1
             self.future.set_result(result or "")
 
     def failed(self, error: QueueError | SendError) -> None:
         if isinstance(error, QueueNotFound):
-            self._outbox.sqs.forget_url(self._queue)
+            self._session.sqs.forget_url(self._queue)
         if not self.future.done():
             self.future.set_exception(refused(self, error, self._queue))
 
@@ -102,8 +104,8 @@ class PendingRequest(Outgoing, Waiter):
     __slots__ = (
         "_confirmed",
         "_live",
-        "_outbox",
         "_queue",
+        "_session",
         "_timeout",
         "_timer",
         "_url",
@@ -115,7 +117,7 @@ class PendingRequest(Outgoing, Waiter):
 
     def __init__(
         self,
-        outbox: Outbox,
+        outbox: PublisherSession,
         queue: str,
         url: str,
         live: Live,
@@ -141,7 +143,7 @@ class PendingRequest(Outgoing, Waiter):
             deduplication_id=deduplication_id,
         )
         self.correlation_id = correlation_id
-        self._outbox = outbox
+        self._session = outbox
         self._queue = queue
         self._url = url
         self._live = live
@@ -153,20 +155,20 @@ class PendingRequest(Outgoing, Waiter):
         """Register and join the lane; `future` gets whatever ends the request first."""
         self.future = loop.create_future()
         if self.deadline != math.inf:
-            context = self._outbox.context
+            context = self._session.context
             self._timer = loop.call_at(self.deadline, self._time_out, context=context)
-        self._outbox.requests.add(self)
+        self._session.requests.add(self)
         self._live.register(self)
-        self._outbox.lanes.add(self._url, self)
+        self._session.lanes.add(self._url, self)
 
     def end(self) -> None:
         """It has ended, however that was: leave nothing behind."""
         if self._timer is not None:
             self._timer.cancel()
-        self._outbox.requests.discard(self)
+        self._session.requests.discard(self)
         self._live.forget(self)
         if not self._confirmed:
-            self._outbox.lanes.withdraw(self._url, self)
+            self._session.lanes.withdraw(self._url, self)
 
     # What its lane says.
 
@@ -177,7 +179,7 @@ class PendingRequest(Outgoing, Waiter):
 
     def failed(self, error: QueueError | SendError) -> None:
         if isinstance(error, QueueNotFound):
-            self._outbox.sqs.forget_url(self._queue)
+            self._session.sqs.forget_url(self._queue)
         self._fail(refused(self, error, self._queue))
 
     # What its reply queue says.
@@ -209,7 +211,7 @@ class PendingRequest(Outgoing, Waiter):
         self._fail(error)
 
     def fail(self, error: QueueError) -> None:
-        self._fail(again(error))
+        self._fail(fresh_copy(error))
 
     # What the clock says.
 
@@ -277,7 +279,7 @@ def unconfirmed(entry: Outgoing, queue: str, why: str, *, left: bool) -> QueueEr
 
 def refused(entry: Outgoing, error: QueueError | SendError, queue: str) -> QueueError | SendError:
     """The error of the last try, which knows of the tries before: one may have arrived."""
-    last = own(error, queue)
+    last = for_caller(error, queue)
     if isinstance(last, QueueError):
         last.maybe_done |= entry.maybe_done
     else:
@@ -305,8 +307,8 @@ def is_answer(error: QueueError | SendError) -> bool:
     return code in _SERVICE_FAULTS or code.isdecimal()
 
 
-def own(error: QueueError | SendError, queue: str) -> QueueError | SendError:
+def for_caller(error: QueueError | SendError, queue: str) -> QueueError | SendError:
     """An instance of *error* for one caller, naming the queue as the caller does."""
-    mine = again(error)
+    mine = fresh_copy(error)
     mine.queue = queue
     return mine

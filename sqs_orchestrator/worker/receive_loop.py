@@ -13,7 +13,7 @@ from ..core.polling import Receivers
 from ..errors import QueueError, QueueNotFound
 from ..logs import get_logger
 from ..sqs.port import SQS, Received
-from ..tasks import TURNS, Afterwards, Host
+from ..tasks import TURNS, DeferredCall, TaskOwner
 from .statistics import Counts
 
 logger = get_logger(__name__)
@@ -26,7 +26,7 @@ SHORT_POLL_PAUSE: Final = 0.5
 """Seconds between empty receives that do not wait for messages."""
 
 
-class Receiving:
+class ReceiveLoop:
     """Receives while there is room.
 
     *allowance* says what one more receive may ask for, given how many messages those in
@@ -36,7 +36,7 @@ class Receiving:
 
     def __init__(
         self,
-        host: Host,
+        owner: TaskOwner,
         port: SQS,
         url: str,
         visibility_timeout: int,
@@ -50,7 +50,7 @@ class Receiving:
         """When a receive last succeeded."""
         self.consecutive_failures = 0
         """Receives that have failed since."""
-        self._host = host
+        self._owner = owner
         self._port = port
         self._url = url
         self._visibility_timeout = visibility_timeout
@@ -66,14 +66,14 @@ class Receiving:
         self._silent: set[asyncio.Task[Any]] = set()
         self._dropped: set[asyncio.Task[Any]] = set()
         self._started = asyncio.get_running_loop().time()
-        self.refill = Afterwards(host, self._refill)
+        self.refill = DeferredCall(owner, self._refill)
         """Start the receives that should be in flight, soon."""
 
     @property
     def in_flight(self) -> int:
         """The receives to wait for. Where the host is cancelled they are, too, and those that
         had not begun say nothing of it."""
-        return 0 if self._host.cancelled else self._receivers.in_flight - len(self._dropped)
+        return 0 if self._owner.cancelled else self._receivers.in_flight - len(self._dropped)
 
     @property
     def wide_until(self) -> float:
@@ -100,7 +100,7 @@ class Receiving:
 
     def _refill(self) -> None:
         receivers = self._receivers
-        while receivers.in_flight < receivers.target and not self._host.stopping:
+        while receivers.in_flight < receivers.target and not self._owner.stopping:
             ask = self._allowance(self._asked)
             asked = receivers.ask(ask.most)
             if not asked:
@@ -111,7 +111,7 @@ class Receiving:
                 until = asyncio.get_running_loop().time() + ask.wait + MARGIN
                 self._wide_until = max(self.wide_until, until)
                 self._wide += 1
-            self._host.spawn(self._receive, asked, int(ask.wait))
+            self._owner.spawn(self._receive, asked, int(ask.wait))
 
     async def _receive(self, asked: int, wait: int) -> None:
         """One receive, and what comes of it."""
@@ -132,7 +132,7 @@ class Receiving:
             self._silent.discard(task)
             took = asyncio.get_running_loop().time() - began
             pause = self._receivers.pause(len(batch), took, wait)
-            await self._host.pause(pause if batch or wait else SHORT_POLL_PAUSE)
+            await self._owner.pause(pause if batch or wait else SHORT_POLL_PAUSE)
         except QueueError as error:
             self._silent.discard(task)
             await self._failed(error)
@@ -170,9 +170,9 @@ class Receiving:
             if self.failure is None:
                 logger.error("the poller of %s stops: %s", self._url, error)
                 self.failure = error
-            self._host.request_stop()
+            self._owner.request_stop()
             return
         log = logger.warning if self.consecutive_failures == 1 else logger.debug
         log("polling %s failed and is tried again: %s", self._url, error)
         # Ends early when draining.
-        await self._host.pause(self._backoff.next())
+        await self._owner.pause(self._backoff.next())

@@ -22,23 +22,23 @@ from typing import Any, Self
 
 import anyio
 
-from .connection import Connection, check_connection
-from .core import wire
-from .core.backoff import Backoff
-from .core.checks import check_flag, check_seconds, checked_tags, whole_seconds
-from .core.limits import BATCH_ENTRIES, MIN_RETENTION, RETENTION, WAIT_TIME
-from .core.names import DEFAULT_PREFIX, check_prefix, new_reply_queue_name
-from .core.polling import Receivers
-from .core.queue_attributes import queue_attributes
-from .core.ring import Pacer
-from .errors import QueueError, QueueNotFound, ReplyQueueClosed, ReplyQueueLost
+from ..connection import Connection, check_connection
+from ..core import wire
+from ..core.backoff import Backoff
+from ..core.checks import check_flag, check_seconds, checked_tags, whole_seconds
+from ..core.limits import BATCH_ENTRIES, MIN_RETENTION, RETENTION, WAIT_TIME
+from ..core.names import DEFAULT_PREFIX, check_prefix, new_reply_queue_name
+from ..core.polling import Receivers
+from ..core.queue_attributes import queue_attributes
+from ..core.ring import Pacer
+from ..errors import QueueError, QueueNotFound, ReplyQueueClosed, ReplyQueueLost
+from ..logs import get_logger
+from ..retry import retrying
+from ..sending.entries import Deletion, delete_lanes
+from ..sqs.port import SQS, Received
+from ..tasks import DeferredCall, SingleFlight, TaskOwner
 from .heartbeat import STALE, YOUNG, Heartbeat
-from .logs import get_logger
-from .outgoing import Deletion, delete_lanes
-from .retry import retrying
-from .sqs.port import SQS, Received
 from .sweeper import Sweeper
-from .tasks import Afterwards, Flights, Host
 
 logger = get_logger(__name__)
 
@@ -135,7 +135,9 @@ class Live:
         "waiters",
     )
 
-    def __init__(self, host: Host, url: str, born: float, refill: Callable[[Live], None]) -> None:
+    def __init__(
+        self, owner: TaskOwner, url: str, born: float, refill: Callable[[Live], None]
+    ) -> None:
         self.url = url
         self.born = born
         self.waiters: dict[str, Waiter] = {}
@@ -146,7 +148,7 @@ class Live:
         self.trouble: QueueError | None = None
         """Why the last receive failed, if it did."""
         self._over: tuple[type[ReplyQueueLost | ReplyQueueClosed], str] | None = None
-        self.refill = Afterwards(host, lambda: refill(self))
+        self.refill = DeferredCall(owner, lambda: refill(self))
         """Start the receives that should be in flight, soon."""
 
     def register(self, waiter: Waiter) -> None:
@@ -270,9 +272,9 @@ class ReplyQueue:
         self._sweep_interval = sweep_interval
         self._attributes = queue_attributes(attributes)
         self._tags = checked_tags(tags)
-        self._host = Host("sqs_orchestrator reply queue", self._closing)
+        self._owner = TaskOwner("sqs_orchestrator reply queue", self._closing)
         self._live: Live | None = None
-        self._creation: Flights[Live] = Flights(self._host)
+        self._creation: SingleFlight[Live] = SingleFlight(self._owner)
         self._replies = self._unmatched = self._receives = self._created = self._lost = 0
         self._consecutive_failures = 0
         self._unconfirmed: set[str] = set()
@@ -287,9 +289,9 @@ class ReplyQueue:
 
     async def __aenter__(self) -> Self:
         port = self._sqs.port
-        await self._host.start()
+        await self._owner.start()
         self._port: SQS = port
-        self._deletes = delete_lanes(self._host, port, linger=DELETE_LINGER)
+        self._deletes = delete_lanes(self._owner, port, linger=DELETE_LINGER)
         try:
             self._sqs.adopt(self)
         except BaseException:
@@ -312,7 +314,7 @@ class ReplyQueue:
         created. Cancelling it does not cut it short.
         """
         try:
-            await self._host.stop()
+            await self._owner.stop()
         finally:
             self._sqs.release(self)
 
@@ -365,9 +367,9 @@ class ReplyQueue:
         """The queue that replies go to, made if need be."""
         if self._live is not None:
             return self._live
-        if not self._host.running or self._host.stopping:
-            raise self._host.not_open("the reply queue", "ReplyQueue(…)")
-        with self._host.until_stop():
+        if not self._owner.running or self._owner.stopping:
+            raise self._owner.not_open("the reply queue", "ReplyQueue(…)")
+        with self._owner.until_stop():
             return await self._creation.run("", self._create)
         raise ReplyQueueClosed("the reply queue was closed while it was being created")
 
@@ -415,7 +417,7 @@ class ReplyQueue:
         url = await self._sqs.patiently(create, about=self.prefix)
         self._unconfirmed.discard(name)
         self._sqs.at_home(url)
-        live = Live(self._host, url, loop.time(), self._refill)
+        live = Live(self._owner, url, loop.time(), self._refill)
         self._created += 1
         self._live = live
         logger.info("created the reply queue %s", url)
@@ -434,7 +436,7 @@ class ReplyQueue:
             lost=lambda: self._lose(live),
             doubtful=doubtful,
         )
-        self._host.spawn(self._while_live, live, live.heartbeat.run)
+        self._owner.spawn(self._while_live, live, live.heartbeat.run)
         if self._sweep_interval is not None:
             live.sweeper = Sweeper(
                 self._port,
@@ -442,7 +444,7 @@ class ReplyQueue:
                 live.url,
                 pacer=self._pacer,
             )
-            self._host.spawn(self._while_live, live, live.sweeper.run)
+            self._owner.spawn(self._while_live, live, live.sweeper.run)
 
     async def _while_live(self, live: Live, run: Callable[[], Awaitable[None]]) -> None:
         with anyio.CancelScope() as scope:
@@ -520,13 +522,13 @@ class ReplyQueue:
     def _refill(self, live: Live) -> None:
         """Start the receives that should be in flight."""
         receivers = live.receivers
-        while self._live is live and self._host.running:
+        while self._live is live and self._owner.running:
             # Every waiter may have one reply coming; those asked for already come elsewhere.
             room = len(live.waiters) - receivers.in_flight * BATCH_ENTRIES
             if not receivers.ask(room):
                 return
             receivers.started()
-            self._host.spawn(self._receive, live)
+            self._owner.spawn(self._receive, live)
 
     async def _receive(self, live: Live) -> None:
         """One receive, and what comes of it."""
@@ -552,7 +554,7 @@ class ReplyQueue:
             for received in messages:
                 self._dispatch(live, received, now)
             pause = live.receivers.pause(len(messages), now - began, self._wait_time)
-            await self._host.pause(pause)
+            await self._owner.pause(pause)
             live.receivers.ended(BATCH_ENTRIES, len(messages))
         live.refill()
 

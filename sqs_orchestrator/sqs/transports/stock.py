@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 import botocore.exceptions as boto
 
-from ..core import limits
-from ..errors import QueueError
-from .answers import check, unpacked, value_of
-from .clock import Clock
-from .config import attempts_of, longest_call, make_config, read_timeout_of
-from .failures import Foreign, TooSlow, date_of, error_of, is_skew, unreadable
-from .port import Failure, Listing, Received, SendEntry
-from .reading import IDS, Unreadable, messages_of, results_of, text_of, texts_of, urls_of
+from ...core import limits
+from ...errors import QueueError
+from ..answers import check, unpacked, value_of
+from ..clock import Clock
+from ..config import attempts_of, longest_call, make_config, read_timeout_of
+from ..failures import Foreign, TooSlow, date_of, error_of, is_skew, unreadable
+from ..port import Failure, Listing, Received, SendEntry
+from ..reading import IDS, Unreadable, messages_of, results_of, text_of, texts_of, urls_of
 
 if TYPE_CHECKING:
     from types_aiobotocore_sqs import SQSClient

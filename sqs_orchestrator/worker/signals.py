@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from .logs import get_logger
+from ..logs import get_logger
 
 logger = get_logger(__name__)
 

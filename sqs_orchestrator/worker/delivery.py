@@ -7,13 +7,13 @@ from typing import Any
 
 from ..core import wire
 from ..core.wire import Request
-from ..handlers import Handler
 from ..message import Message
 from ..sqs.clock import Clock
 from ..sqs.port import Received
+from .handlers import Handler
 
 
-class Held:
+class Delivery:
     """A message that a poller holds, and how far it has come."""
 
     __slots__ = (
@@ -80,7 +80,7 @@ class Held:
         return self.message.group_id or ""
 
 
-def read(received: Received, clock: Clock, now: float) -> Held:
+def read(received: Received, clock: Clock, now: float) -> Delivery:
     """A message that has just been received, and what its attributes say."""
     fault: str | None = None
     try:
@@ -88,4 +88,4 @@ def read(received: Received, clock: Clock, now: float) -> Held:
     except wire.Malformed as malformed:
         request = wire.Request(malformed.reply_to)
         fault = malformed.reason
-    return Held(received, request, Message.received(received, request, clock), fault, now)
+    return Delivery(received, request, Message.received(received, request, clock), fault, now)

@@ -14,12 +14,12 @@ import random
 from collections.abc import Callable
 from typing import Final
 
-from .core import wire
-from .core.backoff import Backoff
-from .core.ring import Pace, Pacer
-from .errors import AccessDenied, QueueError, QueueNotFound, Throttled
-from .logs import get_logger
-from .sqs.port import SQS
+from ..core import wire
+from ..core.backoff import Backoff
+from ..core.ring import Pace, Pacer
+from ..errors import AccessDenied, QueueError, QueueNotFound, Throttled
+from ..logs import get_logger
+from ..sqs.port import SQS
 
 logger = get_logger(__name__)
 

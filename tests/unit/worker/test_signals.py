@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from sqs_orchestrator.signals import on_signal
+from sqs_orchestrator.worker.signals import on_signal
 
 TERM = signal.SIGTERM
 

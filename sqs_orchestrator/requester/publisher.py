@@ -7,7 +7,7 @@ the publisher - resolves the one future that the caller awaits; then it is taken
 table and lane. No task is spent on a request, and nothing is left of one that has ended.
 
 The first request to a queue has to wait before that: until its URL is known, and a reply
-queue made. Those waits are shared with others (`Flights`), so one who gives up disturbs none.
+queue made. Those waits are shared with others (`SingleFlight`), so one who gives up disturbs none.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING, Any, Self, overload
 
 import anyio
 
-from .codecs import Codec, CodecError, check_readable, codec_or_json, encode
-from .connection import Connection, check_connection, check_is_text
-from .core import wire
-from .core.addresses import DEFAULT_PREFIXES, Refused, check_reply_address, checked_accounts
-from .core.attributes import check_count, to_attributes
-from .core.checks import (
+from ..codecs import Codec, CodecError, check_readable, codec_or_json, encode
+from ..connection import Connection, check_connection, check_is_text
+from ..core import wire
+from ..core.addresses import DEFAULT_PREFIXES, Refused, check_reply_address, checked_accounts
+from ..core.attributes import check_count, to_attributes
+from ..core.checks import (
     check_body,
     check_deduplication_id,
     check_delay,
@@ -38,8 +38,8 @@ from .core.checks import (
     message_bytes,
     shown,
 )
-from .core.names import account_of, queue_name_of
-from .errors import (
+from ..core.names import account_of, queue_name_of
+from ..errors import (
     InvalidMessage,
     QueueError,
     RemoteError,
@@ -47,15 +47,15 @@ from .errors import (
     ReplyTimeout,
     RequestError,
     SendError,
-    again,
+    fresh_copy,
 )
-from .message import Reply
-from .outgoing import send_lanes
-from .pending import Outbox, PendingRequest, PendingSend, not_sent, refused, unconfirmed
+from ..message import Reply
+from ..sending.entries import send_lanes
+from ..sending.reply_sender import ReplySender
+from ..sqs.port import Attributes, AttributeValue
+from ..tasks import TaskOwner
+from .pending import PendingRequest, PendingSend, PublisherSession, not_sent, refused, unconfirmed
 from .reply_queue import ReplyQueue
-from .responder import Responder
-from .sqs.port import Attributes, AttributeValue
-from .tasks import Host
 
 if TYPE_CHECKING:
     # Type checkers know both, so that the program need not have them. Checkers that do not know
@@ -140,7 +140,7 @@ class Publisher:
         self._codec = codec_or_json(codec)
         self._own_reply_queue = reply_queue is None
         self._replies = ReplyQueue(sqs) if reply_queue is None else reply_queue
-        self._host = Host("sqs_orchestrator publisher", self._closing)
+        self._owner = TaskOwner("sqs_orchestrator publisher", self._closing)
         self._unfinished: set[anyio.CancelScope] = set()
         self._finished = asyncio.Event()
         self._counts = dict.fromkeys(_COUNTERS, 0)
@@ -150,10 +150,10 @@ class Publisher:
 
     async def __aenter__(self) -> Self:
         port = self._sqs.port
-        await self._host.start()
-        lanes = send_lanes(self._host, port)
-        self._outbox = Outbox(self._host, self._sqs, lanes)
-        self._responder = Responder(lanes)
+        await self._owner.start()
+        lanes = send_lanes(self._owner, port)
+        self._session = PublisherSession(self._owner, self._sqs, lanes)
+        self._reply_sender = ReplySender(lanes)
         try:
             if self._own_reply_queue:
                 await self._replies.__aenter__()
@@ -174,21 +174,21 @@ class Publisher:
     async def aclose(self) -> None:
         """Close it; the same as leaving `async with`. Cancelling it does not cut it short."""
         try:
-            await self._host.stop()
+            await self._owner.stop()
         finally:
             self._sqs.release(self)
 
     async def _closing(self) -> None:
-        for request in list(self._outbox.requests):
+        for request in list(self._session.requests):
             request.lose(ReplyQueueClosed, "the publisher was closed while it waited")
         with anyio.move_on_after(FLUSH_PATIENCE):
             while self._unfinished:
                 self._finished.clear()
                 await self._finished.wait()
-            await self._outbox.lanes.flush()
+            await self._session.lanes.flush()
         for scope in list(self._unfinished):
             scope.cancel()
-        for send in list(self._outbox.sends):
+        for send in list(self._session.sends):
             send.expire("the publisher was closed")
         if self._own_reply_queue:
             await self._replies.aclose()
@@ -211,9 +211,9 @@ class Publisher:
         return PublisherStatistics(
             **counts,
             pending=counts["requests"] - sum(counts[outcome] for outcome in _OUTCOMES),
-            sent=self._outbox.sent if self._host.entered else 0,
-            unsent=len(self._outbox.lanes) if self._host.running else 0,
-            batches=self._outbox.lanes.batches if self._host.entered else 0,
+            sent=self._session.sent if self._owner.entered else 0,
+            unsent=len(self._session.lanes) if self._owner.running else 0,
+            batches=self._session.lanes.batches if self._owner.entered else 0,
         )
 
     # -------------------------------------------------------------------- one-way
@@ -275,7 +275,7 @@ class Publisher:
         if url is None:
             url = await self._resolved(queue, self._sqs.queue_url(queue), expires)
         entry = PendingSend(
-            self._outbox,
+            self._session,
             queue,
             url,
             text,
@@ -399,7 +399,7 @@ class Publisher:
                     deadline, timeout, queue, self._replies.live(), self._replies.prefix
                 )
             request = PendingRequest(
-                self._outbox,
+                self._session,
                 queue,
                 url,
                 live,
@@ -530,7 +530,7 @@ class Publisher:
             else:
                 future.set_exception(refused(answer, error, url))
 
-        answer = self._responder.post(
+        answer = self._reply_sender.post(
             url, text, attributes, size=size, expires=expires, settled=settled
         )
         with self._flushable(expires):
@@ -538,31 +538,31 @@ class Publisher:
                 return await future
             finally:
                 if future.cancelled():
-                    self._responder.withdraw(answer)
+                    self._reply_sender.withdraw(answer)
         raise unconfirmed(answer, url, self._out_of_time(), left=True)
 
     # ------------------------------------------------------------------- internals
 
     def _check_open(self) -> None:
-        self._host.check_loop()
-        if not self._host.running or self._host.stopping:
-            raise self._host.not_open("the publisher", "Publisher(…)")
+        self._owner.check_loop()
+        if not self._owner.running or self._owner.stopping:
+            raise self._owner.not_open("the publisher", "Publisher(…)")
 
     async def _before(
         self, deadline: float, timeout: float, queue: str, work: Awaitable[T], about: str
     ) -> T:
         """What *work* gives, or why a request cannot wait for it any longer."""
-        with self._host.until_stop(deadline):
+        with self._owner.until_stop(deadline):
             return await work
         raise self._unready(timeout, queue, about)
 
     def _unready(self, timeout: float, queue: str, about: str) -> Exception:
-        if self._host.stopping:
+        if self._owner.stopping:
             return ReplyQueueClosed(
                 f"the request to {queue!r} was not sent: the publisher was closed", queue=queue
             )
         trouble = self._sqs.trouble(about)
-        return not_sent(queue, timeout) if trouble is None else again(trouble)
+        return not_sent(queue, timeout) if trouble is None else fresh_copy(trouble)
 
     async def _resolved(self, queue: str, work: Awaitable[str], expires: float) -> str:
         """What *work* gives, the URL of *queue*, for a one-way message."""
@@ -573,7 +573,7 @@ class Publisher:
     def _unresolved(self, queue: str) -> Exception:
         trouble = self._sqs.trouble(queue)
         if trouble is not None:
-            return again(trouble)
+            return fresh_copy(trouble)
         why = self._out_of_time()
         return SendError(f"the message to {queue!r} was not sent: {why}", queue=queue)
 
@@ -581,7 +581,7 @@ class Publisher:
     def _flushable(self, expires: float) -> Iterator[None]:
         """A scope for a wait to which leaving the publisher gives time to end."""
         with anyio.CancelScope() as scope:
-            self._host.limit(scope, expires)
+            self._owner.limit(scope, expires)
             self._unfinished.add(scope)
             try:
                 yield
@@ -590,7 +590,7 @@ class Publisher:
                 self._finished.set()
 
     def _out_of_time(self) -> str:
-        if self._host.stopping:
+        if self._owner.stopping:
             return "the publisher was closed"
         return f"SQS did not answer within {self._default_timeout} s"
 

@@ -12,8 +12,9 @@ import pytest
 
 import sqs_orchestrator.message
 from sqs_orchestrator.codecs import CodecError, JSONCodec
-from sqs_orchestrator.handlers import NO_REPLY, Handlers, Reject, Retry
 from sqs_orchestrator.message import Message
+from sqs_orchestrator.results import NO_REPLY, Reject, Retry
+from sqs_orchestrator.worker.handlers import Handlers
 
 if TYPE_CHECKING:
     from nowhere import Unknown  # type: ignore[import-not-found]

@@ -12,19 +12,19 @@ from typing import Any, Self, TypeVar, overload
 
 import anyio
 
-from .codecs import Codec, check_readable, codec_or_json
-from .connection import Connection, check_connection, check_queue
-from .core.addresses import DEFAULT_PREFIXES
-from .core.checks import check_flag
-from .errors import QueueError
+from ..codecs import Codec, check_readable, codec_or_json
+from ..connection import Connection, check_connection, check_queue
+from ..core.addresses import DEFAULT_PREFIXES
+from ..core.checks import check_flag
+from ..errors import QueueError
+from ..logs import get_logger
+from ..retry import retrying
+from ..tasks import TaskOwner
+from .engine import Engine
 from .handlers import Handler, Handlers
-from .logs import get_logger
-from .retry import retrying
+from .settings import checked_settings
 from .signals import on_signal
-from .tasks import Host
-from .worker.engine import Engine
-from .worker.settings import checked_settings
-from .worker.statistics import PollerStatistics
+from .statistics import PollerStatistics
 
 __all__ = ["Poller", "PollerStatistics"]
 
@@ -112,7 +112,7 @@ class Poller:
         self._handlers = Handlers()
         if handler is not None:
             self._register(handler)
-        self._host = Host(f"the poller of {queue}", self._closing)
+        self._owner = TaskOwner(f"the poller of {queue}", self._closing)
         self._engine: Engine | None = None
         self._used = False
         self._failures = 0
@@ -121,7 +121,7 @@ class Poller:
         self._drop_poll = asyncio.Event()
 
     def __repr__(self) -> str:
-        if self._host.ended:
+        if self._owner.ended:
             return f"<Poller of {self.queue!r}, stopped>"
         return f"<Poller of {self.queue!r}: {self._engine or 'not running'}>"
 
@@ -205,7 +205,7 @@ class Poller:
         with on_signal(self._signal) if handle_signals else nullcontext():
             await self._start(keep_trying=True)
             try:
-                await self._host.wait()
+                await self._owner.wait()
             except asyncio.CancelledError:
                 self._ask_to_stop("it was cancelled")
                 await self._ended()
@@ -227,7 +227,7 @@ class Poller:
         check_flag("drop_poll", drop_poll)
         if drop_poll:
             self._drop_poll.set()
-        self._host.request_stop()
+        self._owner.request_stop()
 
     async def __aenter__(self) -> Self:
         await self._start(keep_trying=False)
@@ -252,14 +252,14 @@ class Poller:
 
     async def aclose(self) -> None:
         """Drain and wait until that is done. Cancelling it does not cut it short."""
-        await self._host.stop()
+        await self._owner.stop()
 
     def statistics(self) -> PollerStatistics:
         """A snapshot of the counters."""
         if self._engine is None:
             failing = self._sqs.trouble(self.queue) is not None
             return PollerStatistics(
-                consecutive_failures=self._failures + failing, failure=self._host.failure
+                consecutive_failures=self._failures + failing, failure=self._owner.failure
             )
         return self._engine.statistics()
 
@@ -271,7 +271,7 @@ class Poller:
                 f"the poller of {self.queue!r} has no handler: pass one, or use @poller.handler"
             )
         if self._used:
-            if self._host.ended:
+            if self._owner.ended:
                 raise RuntimeError(f"the poller of {self.queue!r} ran before: make a new one")
             raise RuntimeError(
                 f"the poller of {self.queue!r} is at work already: both run() and 'async with'"
@@ -281,13 +281,13 @@ class Poller:
         self._sqs.adopt(self)
         self._used = True
         try:
-            await self._host.start()
-            with self._host.until_stop():
-                if not self._host.stopping:
+            await self._owner.start()
+            with self._owner.until_stop():
+                if not self._owner.stopping:
                     await self._work(await self._found(keep_trying))
         except BaseException:
             self._sqs.release(self)
-            await self._host.stop()
+            await self._owner.stop()
             raise
 
     async def _found(self, keep_trying: bool) -> str:
@@ -309,7 +309,7 @@ class Poller:
 
     async def _work(self, url: str) -> None:
         self._engine = Engine(
-            self._host, self._sqs, url, self._settings, self._handlers, self._codec
+            self._owner, self._sqs, url, self._settings, self._handlers, self._codec
         )
         logger.info("polling %s with %d places", url, self._settings.concurrency)
         unwise = self._settings.unwise()
@@ -326,9 +326,9 @@ class Poller:
         cancelled: asyncio.CancelledError | None = None
         # The shield is for anyio's scopes, which cancel again and again; the loop for others.
         with anyio.CancelScope(shield=True):
-            while not self._host.ended:
+            while not self._owner.ended:
                 try:
-                    await self._host.wait()
+                    await self._owner.wait()
                 except asyncio.CancelledError as error:
                     cancelled = cancelled or error
                     self._ask_to_stop("it was cancelled")

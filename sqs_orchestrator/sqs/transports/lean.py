@@ -5,10 +5,10 @@ endpoint by rules, emits a dozen events, validates, serializes and parses by a m
 builds the same headers each time. None of that gives another result from one call of SQS's
 to the next. So here each operation is one signed JSON POST through aiohttp.
 
-What a call is made of stays aiobotocore's own. `way_of()` asks the client how it would make
+What a call is made of stays aiobotocore's own. `template_of()` asks the client how it would make
 one (endpoint, headers, region, credentials), by letting it prepare one that is then not made.
 Where the answer is not the plain one, or where somebody listens to the client's events or has
-patched it (mocks, tracing), it refuses, and the stock client makes the calls: `Unfit` says why.
+patched it (mocks, tracing), it refuses, and the stock client makes the calls: `NotPlain` says why.
 """
 
 from __future__ import annotations
@@ -38,20 +38,20 @@ from botocore.httpsession import create_urllib3_context, get_cert_path
 from botocore.utils import get_environ_proxies
 from yarl import URL
 
-from ..logs import get_logger
-from .answers import CONTENT_TYPE, MOST_BYTES, too_long, unpacked, value_of
-from .checksums import md5_of_attributes, md5_of_body
-from .client import BotoSQS
-from .clock import epoch_of
-from .failures import TooSlow, date_of, error_of, is_skew
-from .port import Received
-from .resolver import Resolver, Threads
-from .signing import Credentials, Signer
+from ...logs import get_logger
+from ..answers import CONTENT_TYPE, MOST_BYTES, too_long, unpacked, value_of
+from ..checksums import md5_of_attributes, md5_of_body
+from ..clock import epoch_of
+from ..failures import TooSlow, date_of, error_of, is_skew
+from ..port import Received
+from ..resolver import Resolver, Threads
+from ..signing import Credentials, Signer
+from .stock import BotoSQS
 
 if TYPE_CHECKING:
     from types_aiobotocore_sqs import SQSClient
 
-__all__ = ["LeanSQS", "Unfit", "Way", "host_of", "open_lean", "way_of"]
+__all__ = ["CallTemplate", "LeanSQS", "NotPlain", "host_of", "open_lean", "template_of"]
 
 logger = get_logger(__name__)
 
@@ -59,7 +59,7 @@ _LARGE_BODY: Final = 2**20
 """aiohttp warns of longer bodies than this in one piece."""
 
 
-class Unfit(Exception):
+class NotPlain(Exception):
     """Why calls have to be made by the stock client."""
 
 
@@ -67,7 +67,7 @@ class Unfit(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class CallTemplate:
     """How a client makes its calls, as far as that is the same for all."""
 
     url: str
@@ -78,18 +78,18 @@ class Way:
     config: Any
 
 
-async def way_of(client: SQSClient) -> Way:
-    """How *client* makes its calls; raises `Unfit` where that is not the plain way."""
+async def template_of(client: SQSClient) -> CallTemplate:
+    """How *client* makes its calls; raises `NotPlain` where that is not the plain way."""
     if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
-        raise Unfit("in AWS Lambda, the stock client hands on what guards against endless loops")
+        raise NotPlain("in AWS Lambda, the stock client hands on what guards against endless loops")
     config = client.meta.config
     _check_transport(client, config)
     patched = _patched()
     if patched is not None:
-        raise Unfit(f"{patched} was replaced, most likely by a mock or a tracer")
+        raise NotPlain(f"{patched} was replaced, most likely by a mock or a tracer")
     listener = listener_of(client)
     if listener is not None:
-        raise Unfit(f"{listener} listens to the client's events")
+        raise NotPlain(f"{listener} listens to the client's events")
     return await _ask(client, config)
 
 
@@ -97,13 +97,13 @@ def _check_transport(client: Any, config: Any) -> None:
     # Older versions lose the configuration's own word for it.
     session_class = type(client._endpoint.http_session)  # noqa: SLF001
     if session_class is not AIOHTTPSession:
-        raise Unfit(f"the configuration has an http_session_cls of its own, {session_class!r}")
+        raise NotPlain(f"the configuration has an http_session_cls of its own, {session_class!r}")
     attempts = (config.retries or {}).get("total_max_attempts")
     if attempts != 1:
-        raise Unfit(f"the configuration asks the client to retry: {config.retries}")
+        raise NotPlain(f"the configuration asks the client to retry: {config.retries}")
     unknown = set(getattr(config, "connector_args", None) or ()) - _CONNECTOR_ARGS
     if unknown:
-        raise Unfit(f"the configuration has connector_args of its own: {sorted(unknown)}")
+        raise NotPlain(f"the configuration has connector_args of its own: {sorted(unknown)}")
 
 
 _CONNECTOR_ARGS: Final = frozenset(
@@ -196,7 +196,7 @@ def _emitter(client: Any) -> Any:
     return client.meta.events._emitter  # noqa: SLF001
 
 
-async def _ask(client: Any, config: Any) -> Way:
+async def _ask(client: Any, config: Any) -> CallTemplate:
     """Let *client* prepare two calls of different kinds, and see what they have in common."""
     calls: list[dict[str, Any]] = []
 
@@ -214,41 +214,41 @@ async def _ask(client: Any, config: Any) -> Way:
         await client.list_queues()
         await client.delete_queue(QueueUrl=elsewhere)
     except Exception as exc:
-        raise Unfit(f"the client cannot prepare a call: {exc}") from exc
+        raise NotPlain(f"the client cannot prepare a call: {exc}") from exc
     finally:
         for name in names:
             events.unregister(name, take)
     if len(calls) != len(names):
-        raise Unfit("the client's calls cannot be seen while they are prepared")
+        raise NotPlain("the client's calls cannot be seen while they are prepared")
     return _common(calls, client.meta.endpoint_url, config)
 
 
-def _common(calls: Sequence[dict[str, Any]], endpoint_url: str, config: Any) -> Way:
+def _common(calls: Sequence[dict[str, Any]], endpoint_url: str, config: Any) -> CallTemplate:
     ways = []
     for call, operation in zip(calls, ("ListQueues", "DeleteQueue"), strict=True):
         request, context, signer = call["params"], call["context"], call["request_signer"]
         headers = {str(name).lower(): _text(value) for name, value in request["headers"].items()}
         target = headers.pop("x-amz-target", None)
         if target != f"AmazonSQS.{operation}" or headers.get("content-type") != CONTENT_TYPE:
-            raise Unfit("this aiobotocore speaks an older protocol of SQS")
+            raise NotPlain("this aiobotocore speaks an older protocol of SQS")
         if signer.signature_version != "v4" or context.get("auth_type") not in (None, "v4"):
-            raise Unfit(f"calls are signed by {signer.signature_version}, not by v4")
+            raise NotPlain(f"calls are signed by {signer.signature_version}, not by v4")
         if context.get("signing") or context.get("endpoint_properties"):
-            raise Unfit("the endpoint has rules of its own for signing")
-        ways.append(Way(request["url"], headers, signer, config))
+            raise NotPlain("the endpoint has rules of its own for signing")
+        ways.append(CallTemplate(request["url"], headers, signer, config))
     way = ways[0]
     if ways[1] != way:
-        raise Unfit("the endpoint or the headers are not the same for all calls")
+        raise NotPlain("the endpoint or the headers are not the same for all calls")
     parts = urlsplit(way.url)
     if parts.path != "/" or parts.query or parts.username is not None:
-        raise Unfit(f"the endpoint is more than a host: {way.url}")
+        raise NotPlain(f"the endpoint is more than a host: {way.url}")
     if parts.netloc != urlsplit(endpoint_url).netloc:
-        raise Unfit(f"calls go to {parts.netloc}, by rules of the endpoint {endpoint_url}")
+        raise NotPlain(f"calls go to {parts.netloc}, by rules of the endpoint {endpoint_url}")
     proxies = config.proxies
     if proxies is None:
         proxies = get_environ_proxies(way.url)
     if proxies.get(parts.scheme):
-        raise Unfit("calls go through a proxy")
+        raise NotPlain("calls go through a proxy")
     return way
 
 
@@ -262,7 +262,7 @@ def _text(value: str | bytes) -> str:
 @asynccontextmanager
 async def open_lean(
     client: SQSClient,
-    way: Way,
+    way: CallTemplate,
     verify: str | bool | None = None,
     threads: Threads | None = None,
 ) -> AsyncIterator[LeanSQS]:
@@ -283,7 +283,7 @@ async def open_lean(
             run = asyncio.to_thread if threads is None else threads.run
             secure = await run(_ssl_context, verify, config.client_cert)
         except (OSError, ValueError) as exc:
-            raise Unfit(f"no TLS settings can be made: {exc}") from exc
+            raise NotPlain(f"no TLS settings can be made: {exc}") from exc
 
     args = dict(config.connector_args)
     if threads is not None and "resolver" not in args and Resolver.is_needed():
@@ -331,7 +331,7 @@ class LeanSQS(BotoSQS):
     def __init__(
         self,
         client: SQSClient,
-        way: Way,
+        way: CallTemplate,
         sending: aiohttp.ClientSession,
         polling: aiohttp.ClientSession,
     ) -> None:

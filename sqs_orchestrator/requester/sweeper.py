@@ -10,14 +10,14 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 
-from .connection import Connection, check_connection
-from .core import ring, wire
-from .core.checks import check_flag
-from .core.names import check_prefix, queue_name_of
-from .errors import AccessDenied, QueueError, QueueNotFound, Throttled
-from .logs import get_logger
-from .retry import retrying
-from .sqs.port import SQS
+from ..connection import Connection, check_connection
+from ..core import ring, wire
+from ..core.checks import check_flag
+from ..core.names import check_prefix, queue_name_of
+from ..errors import AccessDenied, QueueError, QueueNotFound, Throttled
+from ..logs import get_logger
+from ..retry import retrying
+from ..sqs.port import SQS
 
 logger = get_logger(__name__)
 
@@ -75,7 +75,7 @@ class Sweeper:
         self._url = url
         self._pacer = pacer
         self._random = random
-        self._hands = Hands(port, pacer)
+        self._hands = PlanRunner(port, pacer)
         self._announced = True
         self._warned: set[str] = set()
         self._failed = 0
@@ -238,14 +238,14 @@ async def sweep(sqs: Connection, prefix: str, *, dry_run: bool = False) -> list[
 async def sweep_port(port: SQS, prefix: str, *, dry_run: bool = False) -> list[str]:
     """`sweep()` through a port."""
     # It has no pace of its own; but where it is throttled, it is patient like everybody else.
-    hands = Hands(port, ring.Pacer(60.0, 300.0, None))
+    hands = PlanRunner(port, ring.Pacer(60.0, 300.0, None))
     done = await hands.carry_out(ring.everything(prefix, dry_run=dry_run))
     if hands.denied_by is not None:
         raise hands.denied_by
     return done
 
 
-class Hands:
+class PlanRunner:
     """Carries out what `core.ring` decides."""
 
     def __init__(self, port: SQS, pacer: ring.Pacer) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from sqs_orchestrator.codecs import JSONCodec
-from sqs_orchestrator.handlers import Handlers
 from sqs_orchestrator.message import Message
+from sqs_orchestrator.worker.handlers import Handlers
 
 lazily = pytest.mark.skipif(
     sys.version_info < (3, 14), reason="before Python 3.14 annotations are evaluated at once"

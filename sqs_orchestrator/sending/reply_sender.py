@@ -13,12 +13,12 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final, Literal
 
-from .core.names import failover_url
-from .errors import QueueError, QueueNotFound, SendError
+from ..core.names import failover_url
+from ..errors import QueueError, QueueNotFound, SendError
+from ..logs import get_logger
+from ..sqs.port import Attributes
+from .entries import Outgoing
 from .lanes import Lanes
-from .logs import get_logger
-from .outgoing import Outgoing
-from .sqs.port import Attributes
 
 logger = get_logger(__name__)
 
@@ -38,7 +38,7 @@ Settled = Callable[[QueueError | SendError | None], None]
 """Hears how an answer ended: `None` where SQS has it."""
 
 
-class Responder:
+class ReplySender:
     """Sends answers, and knows when none is left on its way."""
 
     def __init__(self, lanes: Lanes[Outgoing]) -> None:
@@ -151,11 +151,11 @@ class Responder:
 class Answer(Outgoing):
     """One reply on its way."""
 
-    __slots__ = ("_give_up", "_moved", "_responder", "address", "settled", "url")
+    __slots__ = ("_give_up", "_moved", "_reply_sender", "address", "settled", "url")
 
     def __init__(
         self,
-        responder: Responder,
+        reply_sender: ReplySender,
         url: str,
         body: str,
         attributes: Attributes,
@@ -170,7 +170,7 @@ class Answer(Outgoing):
         self.url = url
         """Where it is sent to now: there, or to that queue's `-Failover` name."""
         self.settled = settled
-        self._responder = responder
+        self._reply_sender = reply_sender
         self._give_up: float | None = None
         self._moved = False
 
@@ -181,37 +181,37 @@ class Answer(Outgoing):
 
     def done(self, result: str | None) -> None:
         if self._moved:
-            self._responder.learn(self.address, "moved")
-        self._responder.ended(self, None)
+            self._reply_sender.learn(self.address, "moved")
+        self._reply_sender.ended(self, None)
 
     def failed(self, error: QueueError | SendError) -> None:
         if isinstance(error, QueueNotFound) and self._try_elsewhere():
             return
-        self._responder.ended(self, error)
+        self._reply_sender.ended(self, error)
 
     def _try_elsewhere(self) -> bool:
         """Whether there is still a place and time to try a queue that does not exist."""
-        responder = self._responder
+        reply_sender = self._reply_sender
         now = asyncio.get_running_loop().time()
         if self._moved and self._give_up is None:
             # It was sent there first, by what is remembered and no longer true.
-            responder.forget(self.address)
+            reply_sender.forget(self.address)
             self._moved = False
             self.url = self.address
-            responder.resend(self)
+            reply_sender.resend(self)
             return now < self.expires
         if self._give_up is None:
             self._give_up = min(now + YOUNG_QUEUE_PATIENCE, self.expires)
-        known = responder.known(self.address)
+        known = reply_sender.known(self.address)
         if now < self._give_up and not self._moved and known is None:
             # The last time when the patience ends, not before.
-            responder.resend_at(min(now + RETRY_INTERVAL, self._give_up), self)
+            reply_sender.resend_at(min(now + RETRY_INTERVAL, self._give_up), self)
             return True
         if self._moved:
-            responder.learn(self.address, "gone")
+            reply_sender.learn(self.address, "gone")
             return False
         if known == "gone" or now >= self.expires:
             return False
         self.go_to_failover()
-        responder.resend(self)
+        reply_sender.resend(self)
         return True

@@ -1,0 +1,1 @@
+"""Batches on their way out: lanes, what rides in them, and replies."""

@@ -1,0 +1,1 @@
+"""What carries the calls: the stock client, and the lean path."""
