@@ -12,6 +12,7 @@ from __future__ import annotations
 from ._version import __version__
 from .codecs import Codec, CodecError, JSONCodec
 from .connection import Connection, connect
+from .drafts import Draft
 from .errors import (
     AccessDenied,
     InvalidMessage,
@@ -28,6 +29,7 @@ from .errors import (
     Throttled,
 )
 from .message import Message, Reply, ReplyTo
+from .middleware import IncomingMiddleware, Middleware, OutgoingMiddleware
 from .requester.publisher import Publisher, PublisherStatistics
 from .requester.reply_queue import ReplyQueue, ReplyQueueStatistics
 from .requester.sweeper import sweep
@@ -40,10 +42,14 @@ __all__ = [
     "Codec",
     "CodecError",
     "Connection",
+    "Draft",
+    "IncomingMiddleware",
     "InvalidMessage",
     "JSONCodec",
     "Message",
     "MessageTooLarge",
+    "Middleware",
+    "OutgoingMiddleware",
     "Poller",
     "PollerStatistics",
     "Publisher",

@@ -53,6 +53,8 @@ class Reject(Exception):
         self.message = message if isinstance(message, str) else text_of(message)
         self.code = str.__str__(code)
         self.details = details
+        self.type: str | None = type(self).__name__
+        """What the requester's `RemoteError` names as the type of the failure."""
 
     def __repr__(self) -> str:
         details = "" if self.details is None else f", details={self.details!r}"
