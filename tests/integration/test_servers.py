@@ -47,5 +47,5 @@ def test_missing_server_is_said_once_and_fails_the_run(settings: dict[str, str],
 def test_tests_that_need_no_server_run_without_one() -> None:
     ended = run("tests/processes", "-m", "not server", SQS_SERVER="no-such")
     assert ended.returncode == pytest.ExitCode.NO_TESTS_COLLECTED
-    ended = run("tests/unit/test_names.py", SQS_SERVER="no-such")
+    ended = run("tests/unit/core/test_names.py", SQS_SERVER="no-such")
     assert ended.returncode == pytest.ExitCode.OK
