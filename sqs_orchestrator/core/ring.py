@@ -56,9 +56,10 @@ import re
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from . import wire
 from .limits import LIST_QUEUES_PAGE
 from .names import is_own_form, queue_name_of
+from .sweeping import Verdict, may_sweep, sweep_decision, verdict
+from .wire import is_sweeping
 
 HEARTBEATS: Final = 4.0
 """Heartbeats of a whole fleet, per second."""
@@ -365,19 +366,19 @@ class _Looks:
         """Look at one, and delete it if it is idle; true where it is live and sweeps."""
         name, url = queue
         seen = yield from self._read(url)
-        if not self._is_idle(seen):
-            return self._is_sweeper(seen)
+        if not _is_idle(seen):
+            return _is_sweeper(seen)
         empty = False
         if not is_own_form(self._prefix, name):
             empty = yield ReadCounts(url)
-        if wire.sweep_decision(self._prefix, name, "idle", empty) == "keep":
+        if sweep_decision(self._prefix, name, "idle", empty) == "keep":
             return False
         if self._dry_run:
             self.deleted.append(url)
             return False
         seen = yield from self._read(url)
-        if not self._is_idle(seen):
-            return self._is_sweeper(seen)
+        if not _is_idle(seen):
+            return _is_sweeper(seen)
         if (yield Delete(url)):
             self.deleted.append(url)
         return False
@@ -395,16 +396,20 @@ class _Looks:
         # So many queues without a live sweeper: at most fleet/calls processes do the same.
         return min(max(FASTEST, self._fleet / (SWEEPS * self._calls)), SLOWEST)
 
-    def _is_idle(self, seen: Tags) -> bool:
-        if seen.tags is None or seen.now_ms is None:
-            return False
-        return wire.verdict(seen.tags, seen.now_ms, seen.patience) == "idle"
 
-    def _is_sweeper(self, seen: Tags) -> bool:
-        if seen.tags is None or seen.now_ms is None:
-            return False
-        verdict = wire.verdict(seen.tags, seen.now_ms, seen.patience)
-        return verdict == "live" and wire.is_sweeping(seen.tags)
+def _is_idle(seen: Tags) -> bool:
+    return _says(seen) == "idle"
+
+
+def _is_sweeper(seen: Tags) -> bool:
+    return _says(seen) == "live" and seen.tags is not None and is_sweeping(seen.tags)
+
+
+def _says(seen: Tags) -> Verdict | None:
+    """What the tags say; `None` where that is not known."""
+    if seen.tags is None or seen.now_ms is None:
+        return None
+    return verdict(seen.tags, seen.now_ms, seen.patience)
 
 
 # ------------------------------------------------------------------ order and buckets
@@ -434,7 +439,7 @@ def _ring(prefix: str, urls: Sequence[str]) -> list[_Queue]:
     no bucket, so that they have the same place whether or not there are buckets."""
     queues = ((queue_name_of(url), url) for url in urls)
     return sorted(
-        (queue for queue in queues if wire.may_sweep(prefix, queue[0])),
+        (queue for queue in queues if may_sweep(prefix, queue[0])),
         key=lambda queue: _order(prefix, queue[0]),
     )
 

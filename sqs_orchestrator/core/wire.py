@@ -5,7 +5,7 @@ Attribute names and tag names are spelled here and nowhere else, the forms of qu
 for Java, `python-sqs-client`, and whatever somebody wrote by hand. So what is written is
 exact, and what is read is taken as it comes: it may be wrong, hostile or merely old.
 
-From top to bottom: addresses, requests, replies and their errors, tags and sweeping. The
+From top to bottom: addresses, requests, replies and their errors, dead letters, tags. The
 caller's own attributes are in `attributes`, and whether an address may be answered is decided
 in `addresses`.
 """
@@ -18,12 +18,11 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple
 
 from .attributes import NUMBER, Attributes, AttributeValue, number, string
 from .checks import NOT_FOR_SQS, attribute_bytes, checked, message_bytes, quoted, text_of
 from .limits import MESSAGE_ATTRIBUTES, MESSAGE_BYTES, RETENTION
-from .names import JAVA_PREFIX, is_own_form, is_sweepers
 
 _REPLY_ADDRESS: Final = "ResponseQueueUrl"
 _TIME_TO_LIVE: Final = "RequestTimeToLive"
@@ -473,7 +472,7 @@ def dead_letter_attributes(
     return whole
 
 
-# ----------------------------------------------------------- tags and sweeping
+# ------------------------------------------------------------------------- tags
 
 SWEEPING_TAG: Final = "sqs_orchestrator.sweeping"
 """On a reply queue while its owner sweeps."""
@@ -482,16 +481,14 @@ _RETENTION_TAG: Final = "__IdleQueueRetentionPeriodSeconds"
 _HEARTBEAT_TAG: Final = "__AmazonSQSIdleQueueDeletingClient.LastHeartbeatTimestamp"
 _LEGACY_HEARTBEAT_TAG: Final = "heartbeat"
 
-Verdict: TypeAlias = Literal["live", "idle", "foreign"]
-
 
 def reply_queue_tags(
     *, now: float | None, retention: float, sweeping: bool, legacy: bool = False
 ) -> dict[str, str]:
     """The tags that a reply queue is created with; *now* in epoch seconds by SQS's clock.
 
-    While that is not known, the queue bears no mark of the idle at all: one without a
-    heartbeat counts as idle, and the next sweeper would delete it.
+    While that time is not known, the queue gets no retention and no heartbeat. With a
+    retention alone it would count as idle, and the next sweeper would delete it.
     """
     tags = {} if now is None else heartbeat_tags(now=now, retention=retention, legacy=legacy)
     if sweeping:
@@ -502,7 +499,7 @@ def reply_queue_tags(
 def heartbeat_tags(*, now: float, retention: float, legacy: bool = False) -> dict[str, str]:
     """The tags of one heartbeat; *now* in epoch seconds by SQS's clock."""
     tags = {
-        # Rounded so that nobody ever takes the queue for idle too early.
+        # Rounded up, so that no sweeper takes the queue for idle too early.
         _RETENTION_TAG: str(math.ceil(retention)),
         _HEARTBEAT_TAG: str(math.ceil(now * 1000)),
     }
@@ -511,45 +508,27 @@ def heartbeat_tags(*, now: float, retention: float, legacy: bool = False) -> dic
     return tags
 
 
-def is_sweeping(tags: Mapping[str, str]) -> bool:
-    """Whether the owner of a live reply queue sweeps."""
-    return SWEEPING_TAG in tags
+class Lifetime(NamedTuple):
+    """What the tags of a reply queue say about its owner."""
+
+    retention: int
+    """Seconds after the heartbeat for which the queue counts as in use."""
+    heartbeat_ms: int | None
+    """Epoch milliseconds by SQS's clock; `None` where the owner has never written any."""
 
 
-def verdict(tags: Mapping[str, str], now_ms: int, patience: float = 0.0) -> Verdict:
-    """What the tags of a queue say at *now_ms*, epoch milliseconds by SQS's clock.
-
-    Silence for no more than *patience* seconds makes no queue idle, whatever its tags say.
-    What cannot be read belongs to somebody else: such a queue is never touched.
-    """
+def parse_lifetime(tags: Mapping[str, str]) -> Lifetime | None:
+    """The retention and the heartbeat that *tags* tell. `None` where the queue has no
+    retention, or where one of the two cannot be read: then it is not a reply queue of ours."""
     retention = tags.get(_RETENTION_TAG)
     if retention is None or not _DIGITS.fullmatch(retention):
-        return "foreign"
+        return None
     heartbeat = tags.get(_HEARTBEAT_TAG)
     if heartbeat is None:
-        return "idle"
-    if not _DIGITS.fullmatch(heartbeat):
-        return "foreign"
-    return "idle" if now_ms > int(heartbeat) + max(int(retention), patience) * 1000 else "live"
+        return Lifetime(int(retention), None)
+    return Lifetime(int(retention), int(heartbeat)) if _DIGITS.fullmatch(heartbeat) else None
 
 
-def may_sweep(prefix: str, name: str) -> bool:
-    """Whether a queue may be looked at with a mind to delete it."""
-    return (
-        name.startswith(prefix)
-        and not is_sweepers(prefix, name)
-        and not is_sweepers(JAVA_PREFIX, name)
-    )
-
-
-def sweep_decision(
-    prefix: str, name: str, verdict: Verdict, empty: bool
-) -> Literal["delete", "keep"]:
-    """What to do with a queue; *empty* means that SQS counts no message of any kind in it.
-
-    Nobody can read what is left in an idle queue of our own form. Any other may have a
-    reader that is only late, so it goes only once it is empty.
-    """
-    if verdict != "idle" or not may_sweep(prefix, name):
-        return "keep"
-    return "delete" if empty or is_own_form(prefix, name) else "keep"
+def is_sweeping(tags: Mapping[str, str]) -> bool:
+    """Whether the owner of a reply queue says that it sweeps."""
+    return SWEEPING_TAG in tags

@@ -7,6 +7,7 @@ import pytest
 
 from sqs_orchestrator.core import wire
 from sqs_orchestrator.core.ring import Pacer
+from sqs_orchestrator.core.sweeping import verdict
 from sqs_orchestrator.errors import AccessDenied, QueueError, Throttled
 from sqs_orchestrator.requester.heartbeat import Heartbeat
 from sqs_orchestrator.testing import MemoryServer, MemorySQS
@@ -47,8 +48,13 @@ class Owner:
     def tags(self) -> dict[str, str]:
         return self.sqs.server.queue(NAME).tags
 
+    def lifetime(self) -> wire.Lifetime:
+        lifetime = wire.parse_lifetime(self.tags())
+        assert lifetime is not None
+        return lifetime
+
     def verdict(self) -> str:
-        return wire.verdict(self.tags(), int(self.sqs.server.now() * 1000))
+        return verdict(self.tags(), int(self.sqs.server.now() * 1000))
 
     def beats(self) -> list[float]:
         return [call.time for call in self.sqs.server.log if call.operation == "TagQueue"]
@@ -116,7 +122,7 @@ async def test_heartbeat_tells_the_time_of_sqs(server: MemoryServer) -> None:
     owner = Owner(MemorySQS(server))
     await owner.create()
     await owner.live(61)
-    stamp = int(owner.tags()[wire._HEARTBEAT_TAG])
+    stamp = owner.lifetime().heartbeat_ms
     assert stamp == pytest.approx((server.epoch + 60) * 1000, abs=2000)
 
 
@@ -130,7 +136,7 @@ async def test_interval_and_retention_grow_with_the_fleet_together(owner: Owner)
     moments = [moment - began for moment in owner.beats()]
     # The first keeps to what the queue was created with.
     assert moments == pytest.approx([60, 1060, 2060], abs=1)
-    assert owner.tags()[wire._RETENTION_TAG] == "5000"
+    assert owner.lifetime().retention == 5000
 
 
 async def test_fleet_that_grows_between_two_heartbeats_delays_none(owner: Owner) -> None:
@@ -142,7 +148,7 @@ async def test_fleet_that_grows_between_two_heartbeats_delays_none(owner: Owner)
     await owner.live(125)
     await growth
     assert len(owner.beats()) == 2
-    assert owner.tags()[wire._RETENTION_TAG] == "50000"
+    assert owner.lifetime().retention == 50000
 
 
 async def test_growth_while_a_heartbeat_is_on_its_way_waits_for_the_next(owner: Owner) -> None:
@@ -160,7 +166,7 @@ async def test_throttled_heartbeats_slow_down_with_their_retention(owner: Owner)
     owner.sqs.fail("TagQueue", Throttled)
     await owner.live(62)
     assert owner.heartbeat.beats == 1
-    assert owner.tags()[wire._RETENTION_TAG] == "375"
+    assert owner.lifetime().retention == 375
 
 
 async def test_heartbeat_throttled_for_long_ends_as_slow_as_that_asks_for(owner: Owner) -> None:
@@ -170,7 +176,7 @@ async def test_heartbeat_throttled_for_long_ends_as_slow_as_that_asks_for(owner:
     owner.sqs.clear()
     await asyncio.sleep(40)  # it is still tried twice a minute
     assert owner.heartbeat.beats == 1
-    assert int(owner.tags()[wire._RETENTION_TAG]) == pytest.approx(2 * 5 * 600, rel=0.1)
+    assert owner.lifetime().retention == pytest.approx(2 * 5 * 600, rel=0.1)
     await life
 
 
@@ -196,7 +202,7 @@ async def test_heartbeat_that_is_not_allowed_is_not_late(owner: Owner) -> None:
 async def test_heartbeats_speed_up_again_after_a_throttle(owner: Owner) -> None:
     owner.sqs.fail("TagQueue", Throttled)
     await owner.live(3600)
-    assert owner.tags()[wire._RETENTION_TAG] == "300"
+    assert owner.lifetime().retention == 300
 
 
 # ---------------------------------------------------------------------- failures

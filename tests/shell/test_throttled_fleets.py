@@ -10,8 +10,8 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 import pytest
 
 from sqs_orchestrator import ReplyQueue, Throttled, sweep
-from sqs_orchestrator.core import wire
 from sqs_orchestrator.core.names import queue_name_of
+from sqs_orchestrator.core.sweeping import verdict
 from sqs_orchestrator.testing import Faults, MemoryServer, connect
 
 PREFIX = "reply_"
@@ -73,9 +73,7 @@ class Fleet:
         """Queues that are idle by what their tags say."""
         now_ms = int(self.server.now() * 1000)
         return {
-            name
-            for name in self.left
-            if wire.verdict(self.server.queue(name).tags, now_ms) == "idle"
+            name for name in self.left if verdict(self.server.queue(name).tags, now_ms) == "idle"
         }
 
     def kill(self, part: float) -> None:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from sqs_orchestrator.core import ring, wire
 from sqs_orchestrator.core.names import queue_name_of
 from sqs_orchestrator.core.ring import Delete, List, Listed, ReadCounts, ReadTags, Saw, Tags, Wait
+from sqs_orchestrator.core.sweeping import verdict
 from tests.unit.strategies import more
 
 PREFIX = "reply_"
@@ -357,7 +358,7 @@ def idle(world: World) -> set[str]:
     return {
         name
         for name, tags in world.tags.items()
-        if wire.verdict(tags, now_ms) == "idle" and name not in world.filled
+        if verdict(tags, now_ms) == "idle" and name not in world.filled
     }
 
 

@@ -18,7 +18,6 @@ import sqs_orchestrator
 from sqs_orchestrator.core import limits, names, wire
 from sqs_orchestrator.core.attributes import plain_attributes
 from sqs_orchestrator.core.checks import check_body, message_bytes
-from sqs_orchestrator.core.names import JAVA_PREFIX
 from sqs_orchestrator.core.wire import Malformed, ReplyTo
 from sqs_orchestrator.errors import InvalidMessage
 from tests.unit.strategies import any_text, number, sqs_text, string
@@ -89,19 +88,6 @@ def test_reply_address_survives_a_trip_as_text(vector: Any) -> None:
 def test_parser_refuses_malformed_request(vector: Any) -> None:
     with pytest.raises(Malformed):
         wire.parse_request(vector["attributes"])
-
-
-@vectors("idle_queues")
-def test_verdict_reads_tags(vector: Any) -> None:
-    assert wire.verdict(vector["tags"], vector["now_ms"]) == vector["verdict"]
-
-
-@vectors("sweep_decisions")
-def test_sweeper_decides(vector: Any) -> None:
-    decision = wire.sweep_decision(
-        vector["prefix"], vector["queue"], vector["verdict"], vector["empty"]
-    )
-    assert decision == vector["decision"]
 
 
 def test_requester_writes_the_plain_request_of_the_vectors() -> None:
@@ -493,29 +479,30 @@ def test_reading_error_never_raises(body: str) -> None:
     wire.parse_error(body, "code")
 
 
-# ------------------------------------------------------------ tags and sweeping
+# ----------------------------------------------------------------------- tags
 
-seconds = st.floats(1e9, 4e9)
+HEARTBEAT_TAG = "__AmazonSQSIdleQueueDeletingClient.LastHeartbeatTimestamp"
+RETENTION_TAG = "__IdleQueueRetentionPeriodSeconds"
 
 
-@given(now=seconds, retention=st.floats(1, 1e6), later=st.floats(0, 1e6), legacy=st.booleans())
-def test_queue_is_live_until_its_retention_and_idle_after(
-    now: float, retention: float, later: float, legacy: bool
+@given(now=st.floats(1e9, 4e9), retention=st.floats(1, 1e6), legacy=st.booleans())
+def test_sweeper_reads_what_requester_writes_never_less(
+    now: float, retention: float, legacy: bool
 ) -> None:
     tags = wire.reply_queue_tags(now=now, retention=retention, sweeping=True, legacy=legacy)
-    verdict = wire.verdict(tags, int((now + later) * 1000))
-    if later <= retention:
-        assert verdict == "live"
-    if later > retention + 1.002:  # whole seconds and milliseconds, rounded up
-        assert verdict == "idle"
+    lifetime = wire.parse_lifetime(tags)
+    assert lifetime is not None
+    assert lifetime.heartbeat_ms is not None
+    assert 0 <= lifetime.retention - retention < 1
+    assert 0 <= lifetime.heartbeat_ms - now * 1000 < 1
 
 
 def test_tags_are_those_of_the_java_client() -> None:
     tags = wire.reply_queue_tags(now=1.7e9, retention=300.0, sweeping=True)
     assert tags == {
         "sqs_orchestrator.sweeping": "1",
-        "__IdleQueueRetentionPeriodSeconds": "300",
-        "__AmazonSQSIdleQueueDeletingClient.LastHeartbeatTimestamp": "1700000000000",
+        RETENTION_TAG: "300",
+        HEARTBEAT_TAG: "1700000000000",
     }
 
 
@@ -529,32 +516,17 @@ def test_heartbeat_never_brings_back_the_sweeping_tag() -> None:
     assert not wire.is_sweeping(wire.reply_queue_tags(now=1.7e9, retention=300, sweeping=False))
 
 
-def test_queue_made_before_the_time_is_known_is_nobodys_prey() -> None:
-    tags = wire.reply_queue_tags(now=None, retention=300, sweeping=True)
-    assert wire.verdict(tags, 2 * 10**12) == "foreign"
-
-
 @pytest.mark.parametrize("text", ["", "-5", "+5", "5.0", " 5", "٣", "1_0", "9" * 19])
-@pytest.mark.parametrize(
-    "tag",
-    [
-        "__IdleQueueRetentionPeriodSeconds",
-        "__AmazonSQSIdleQueueDeletingClient.LastHeartbeatTimestamp",
-    ],
-)
-def test_queue_with_an_unreadable_tag_is_foreign(tag: str, text: str) -> None:
+@pytest.mark.parametrize("tag", [RETENTION_TAG, HEARTBEAT_TAG])
+def test_tag_that_is_no_whole_number_makes_the_lifetime_unreadable(tag: str, text: str) -> None:
     tags = wire.heartbeat_tags(now=1.0, retention=1)
-    assert wire.verdict(tags, 10**15) == "idle"
-    assert wire.verdict({**tags, tag: text}, 10**15) == "foreign"
+    assert wire.parse_lifetime(tags) == (1, 1000)
+    assert wire.parse_lifetime({**tags, tag: text}) is None
 
 
-@given(st.sampled_from(["p_", JAVA_PREFIX, "__"]), st.text("_pQLD", max_size=8), st.booleans())
-def test_sweeper_never_touches_what_the_java_sweeper_owns(
-    prefix: str, rest: str, empty: bool
-) -> None:
-    for name in (prefix, prefix + "_DLQ", JAVA_PREFIX, JAVA_PREFIX + "_DLQ"):
-        assert wire.sweep_decision(prefix, name, "idle", empty) == "keep"
-    assert wire.sweep_decision(prefix, "other" + rest, "idle", True) == "keep"
+def test_queue_without_a_heartbeat_has_a_lifetime_and_one_without_a_retention_has_none() -> None:
+    assert wire.parse_lifetime({RETENTION_TAG: "300"}) == (300, None)
+    assert wire.parse_lifetime({HEARTBEAT_TAG: "1700000000000"}) is None
 
 
 # ----------------------------------------------------------------- one place
