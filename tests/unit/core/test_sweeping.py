@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sqs_orchestrator.core import wire
@@ -41,7 +41,9 @@ def test_sweeper_decides(vector: Any) -> None:
     patience=st.one_of(st.just(0.0), st.floats(0, 1e6)),
     legacy=st.booleans(),
 )
-def test_queue_is_live_until_its_retention_and_idle_after(
+@example(now=1.7e9, retention=300.0, later=3000.0, patience=3600.0, legacy=False)
+@example(now=1.7e9, retention=300.0, later=3602.0, patience=3600.0, legacy=False)
+def test_queue_is_live_until_retention_and_patience_are_over_and_idle_after(
     now: float, retention: float, later: float, patience: float, legacy: bool
 ) -> None:
     tags = wire.reply_queue_tags(now=now, retention=retention, sweeping=True, legacy=legacy)
