@@ -3,7 +3,7 @@
 A heartbeat writes two tags together: the time, by SQS's clock, and how long after it the
 queue is idle. Both belong to the pace at which the *next* one will come. So a fleet that grows
 may slow its heartbeats down whenever it likes: no queue ever waits at a slower pace than the
-one that its tags tell. The same holds while SQS throttles tag calls: `core.ring.Pacer` slows
+one that its tags tell. The same holds while SQS throttles tag calls: `core.pacing.Pacer` slows
 down whoever meets that, until all heartbeats of a fleet get through.
 """
 
@@ -16,7 +16,7 @@ from typing import Final
 
 from ..core import wire
 from ..core.backoff import Backoff
-from ..core.ring import Pace, Pacer
+from ..core.pacing import Pace, Pacer
 from ..errors import AccessDenied, QueueError, QueueNotFound, Throttled
 from ..logs import get_logger
 from ..sqs.port import SQS

@@ -28,9 +28,9 @@ from ..core.backoff import Backoff
 from ..core.checks import check_flag, check_seconds, checked_tags, whole_seconds
 from ..core.limits import BATCH_ENTRIES, MIN_RETENTION, RETENTION, WAIT_TIME
 from ..core.names import DEFAULT_PREFIX, check_prefix, new_reply_queue_name
+from ..core.pacing import Pacer
 from ..core.polling import Receivers
 from ..core.queue_attributes import queue_attributes
-from ..core.ring import Pacer
 from ..errors import QueueError, QueueNotFound, ReplyQueueClosed, ReplyQueueLost
 from ..logs import get_logger
 from ..retry import retrying

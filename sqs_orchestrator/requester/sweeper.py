@@ -14,6 +14,7 @@ from ..connection import Connection, check_connection
 from ..core import ring, wire
 from ..core.checks import check_flag
 from ..core.names import check_prefix, queue_name_of
+from ..core.pacing import Pacer
 from ..errors import AccessDenied, QueueError, QueueNotFound, Throttled
 from ..logs import get_logger
 from ..retry import retrying
@@ -67,7 +68,7 @@ class Sweeper:
         prefix: str,
         url: str,
         *,
-        pacer: ring.Pacer,
+        pacer: Pacer,
         random: Callable[[], float] = random.random,
     ) -> None:
         self._port = port
@@ -238,7 +239,7 @@ async def sweep(sqs: Connection, prefix: str, *, dry_run: bool = False) -> list[
 async def sweep_port(port: SQS, prefix: str, *, dry_run: bool = False) -> list[str]:
     """`sweep()` through a port."""
     # It has no pace of its own; but where it is throttled, it is patient like everybody else.
-    hands = PlanRunner(port, ring.Pacer(60.0, 300.0, None))
+    hands = PlanRunner(port, Pacer(60.0, 300.0, None))
     done = await hands.carry_out(ring.everything(prefix, dry_run=dry_run))
     if hands.denied_by is not None:
         raise hands.denied_by
@@ -248,7 +249,7 @@ async def sweep_port(port: SQS, prefix: str, *, dry_run: bool = False) -> list[s
 class PlanRunner:
     """Carries out what `core.ring` decides."""
 
-    def __init__(self, port: SQS, pacer: ring.Pacer) -> None:
+    def __init__(self, port: SQS, pacer: Pacer) -> None:
         self._port = port
         self._pacer = pacer
         self.deleted = 0

@@ -31,7 +31,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from sqs_orchestrator.core import ring, wire
+from sqs_orchestrator.core import pacing, ring, wire
 from sqs_orchestrator.core.limits import LIST_QUEUES_PAGE
 from sqs_orchestrator.core.names import DEFAULT_PREFIX, queue_name_of
 from sqs_orchestrator.requester.heartbeat import JITTER
@@ -98,7 +98,7 @@ class _Process:
         self.name = name
         self.sweeps = sweeps
         self.plan: ring.Plan | None = None
-        self.pacer = ring.Pacer(HEARTBEAT, RETENTION, SWEEP)
+        self.pacer = pacing.Pacer(HEARTBEAT, RETENTION, SWEEP)
         self.pacer.saw(fleet)
 
 
@@ -115,7 +115,7 @@ class Simulation:
         self.requesters = requesters
         self.names = names
         self.scale = 1
-        self.pace = ring.budget(requesters, HEARTBEAT, RETENTION, SWEEP)
+        self.pace = pacing.budget(requesters, HEARTBEAT, RETENTION, SWEEP)
         # A healthy fleet is long past its start: heartbeats and sweeps are spread out.
         self.now = self.pace.retention - self.pace.heartbeat if crashed else 0.0
         self.beats: dict[str, tuple[float, float]] = {}

@@ -11,7 +11,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from sqs_orchestrator.core import ring
+from sqs_orchestrator.core import pacing
 from tests.benchmarks import fleet, pages, programs
 from tests.benchmarks.__main__ import load
 from tests.benchmarks.bars import Bar, asking, bars
@@ -249,14 +249,14 @@ def test_survivors_clean_up_within_the_budget(requesters: int, part: float) -> N
     assert outcome.crashed == min(max(round(requesters * part), 1), requesters - 1)
     assert outcome.wronged == 0
     assert outcome.retention - fleet.HEARTBEAT * 6 < outcome.all_after
-    assert outcome.tag_calls <= ring.TAG_CALLS
-    assert outcome.most_tag_calls <= 1.2 * ring.TAG_CALLS
+    assert outcome.tag_calls <= pacing.TAG_CALLS
+    assert outcome.most_tag_calls <= 1.2 * pacing.TAG_CALLS
 
 
 def test_healthy_fleet_lists_once_per_sweep() -> None:
     outcome = fleet.Simulation(1_000, 0).run(1_000)
-    assert outcome.listings == pytest.approx(ring.SWEEPS, rel=0.1)
-    assert outcome.tag_calls == pytest.approx(ring.HEARTBEATS + ring.SWEEPS, rel=0.1)
+    assert outcome.listings == pytest.approx(pacing.SWEEPS, rel=0.1)
+    assert outcome.tag_calls == pytest.approx(pacing.HEARTBEATS + pacing.SWEEPS, rel=0.1)
     assert outcome.wronged == 0
 
 

@@ -6,7 +6,7 @@ import logging
 import pytest
 
 from sqs_orchestrator.core import wire
-from sqs_orchestrator.core.ring import Pacer
+from sqs_orchestrator.core.pacing import Pacer
 from sqs_orchestrator.core.sweeping import verdict
 from sqs_orchestrator.errors import AccessDenied, QueueError, Throttled
 from sqs_orchestrator.requester.heartbeat import Heartbeat

@@ -8,7 +8,7 @@ import pytest
 
 from sqs_orchestrator import sweep
 from sqs_orchestrator.core import wire
-from sqs_orchestrator.core.ring import WARY, Pacer
+from sqs_orchestrator.core.pacing import WARY, Pacer
 from sqs_orchestrator.errors import AccessDenied, QueueError, QueueNotFound, Throttled
 from sqs_orchestrator.requester.sweeper import A_LOOK, RARELY, Sweeper, sweep_port
 from sqs_orchestrator.sqs.port import SendEntry

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -16,6 +15,7 @@ from hypothesis import strategies as st
 
 from sqs_orchestrator.core import ring, wire
 from sqs_orchestrator.core.names import queue_name_of
+from sqs_orchestrator.core.pacing import TAG_CALLS, budget
 from sqs_orchestrator.core.ring import Delete, List, Listed, ReadCounts, ReadTags, Saw, Tags, Wait
 from sqs_orchestrator.core.sweeping import verdict
 from tests.unit.strategies import more
@@ -325,7 +325,7 @@ def test_sweep_from_outside_keeps_to_the_budget() -> None:
     for number in range(100):
         world.sweeper(number)
     world.drive(ring.everything(PREFIX))
-    assert sum(world.waited) == pytest.approx(99 / ring.TAG_CALLS)
+    assert sum(world.waited) == pytest.approx(99 / TAG_CALLS)
 
 
 # ---------------------------------------------------------------------- the fleet
@@ -548,105 +548,7 @@ def test_bucket_that_no_digits_narrow_is_listed_in_full() -> None:
     assert len(world.readers) == 30
 
 
-# --------------------------------------------------------------------- the budget
-
-
-@given(
-    st.integers(0, 10**6),
-    st.floats(0.1, 600),
-    st.floats(3, 10),
-    st.one_of(st.none(), st.floats(0.1, 3600)),
-)
-def test_fleet_of_any_size_keeps_within_its_tag_calls(
-    fleet: int, heartbeat: float, ratio: float, sweep: float | None
-) -> None:
-    pace = ring.budget(fleet, heartbeat, heartbeat * ratio, sweep)
-    calls = fleet / pace.heartbeat + fleet / pace.sweep
-    assert calls <= ring.HEARTBEATS + ring.SWEEPS + 1e-6
-    assert pace.heartbeat >= heartbeat
-    assert pace.retention == pytest.approx(pace.heartbeat * ratio)
-    assert pace.sweep >= (sweep or math.inf)
-
-
-def test_small_fleet_keeps_to_what_was_configured() -> None:
-    assert ring.budget(200, 60.0, 300.0, 300.0) == ring.Pace(60.0, 300.0, 300.0)
-
-
-def test_fleet_of_ten_thousand_slows_down() -> None:
-    pace = ring.budget(10_000, 60.0, 300.0, 300.0)
-    assert (pace.heartbeat, pace.retention) == (2_500.0, 12_500.0)
-    assert pace.sweep == pytest.approx(10_000 / 3)
-
-
-def test_pacer_follows_the_fleet_both_ways() -> None:
-    pacer = ring.Pacer(60.0, 300.0, None)
-    assert pacer.fleet is None
-    assert pacer.pace == ring.Pace(60.0, 300.0, math.inf)
-    pacer.saw(2_400)
-    assert pacer.pace == ring.Pace(600.0, 3_000.0, math.inf)
-    assert "2400" in repr(pacer)
-    pacer.saw(3)
-    assert pacer.pace == pacer.configured
-
-
-def throttled(pacer: ring.Pacer, times: int = 1) -> ring.Pacer:
-    """After one heartbeat that was throttled so often."""
-    for number in range(1, times + 1):
-        pacer.failed(pacer.stretched.heartbeat * (1 + number / 4), throttled=True)
-    pacer.beaten(pacer.stretched.heartbeat)
-    return pacer
-
-
-def test_pacer_slows_down_where_it_is_throttled_and_recovers() -> None:
-    pacer = throttled(ring.Pacer(60.0, 300.0, 300.0))
-    assert pacer.stretched == ring.Pace(75.0, 375.0, 375.0)
-    assert pacer.pace == pacer.configured
-    for _ in range(ring.WARY):
-        assert pacer.patience == 3600.0
-        pacer.beaten(75.0)
-    assert pacer.stretched == pacer.configured
-    assert pacer.patience == 0.0
-
-
-def test_pacer_slows_down_no_more_than_twice_what_it_waited() -> None:
-    pacer = ring.Pacer(60.0, 300.0, 300.0)
-    for _ in range(100):
-        pacer.failed(90.0, throttled=True)
-    assert pacer.stretch == 3.0
-    for _ in range(100):
-        pacer.failed(1e9, throttled=True)
-    assert pacer.stretch == ring.MOST_STRETCH
-    assert pacer.stretched.sweep == 300.0 * ring.FORGIVEN
-
-
-def test_pacer_is_not_slowed_down_by_other_failures() -> None:
-    pacer = ring.Pacer(60.0, 300.0, 300.0)
-    pacer.failed(600.0, throttled=False)
-    pacer.beaten(660.0)
-    assert pacer.stretched == pacer.configured
-    assert pacer.patience == 5 * 660.0
-    pacer.beaten(60.0)
-    assert pacer.patience == 0.0
-
-
-def test_size_of_the_fleet_and_throttling_do_not_count_twice() -> None:
-    pacer = throttled(ring.Pacer(60.0, 300.0, 300.0), 10)
-    before = pacer.stretched.heartbeat
-    assert before > 200.0
-    pacer.saw(480)
-    assert pacer.stretched.heartbeat == pytest.approx(before)
-    pacer.saw(24_000)
-    assert pacer.stretched == pacer.pace
-    assert pacer.patience == 3600.0
-    pacer.saw(3)
-    assert pacer.stretched == pacer.configured
-
-
-def test_pacer_of_a_large_fleet_is_patient_with_those_who_do_not_know_it() -> None:
-    pacer = ring.Pacer(60.0, 300.0, 300.0)
-    for fleet, patience in ((240, 0.0), (480, 600.0), (100_000, 3600.0)):
-        pacer.saw(fleet)
-        assert pacer.patience == patience
+# ----------------------------------------------------------------------- the pace
 
 
 def test_sweep_with_much_to_do_starts_slowly_and_hurries_up() -> None:
@@ -664,7 +566,7 @@ def test_clearing_out_a_crashed_fleet_stays_within_the_budget() -> None:
     fleet, survivors = 4_000, 20
     chance = random.Random(1)
     world, sweepers = populate(["sweeper"] * survivors + ["dead"] * (fleet - survivors))
-    period = ring.budget(fleet, 60.0, 300.0, 300.0).sweep
+    period = budget(fleet, 60.0, 300.0, 300.0).sweep
     calls: Counter[int] = Counter()
     moment = 0.0
 
@@ -680,4 +582,4 @@ def test_clearing_out_a_crashed_fleet_stays_within_the_budget() -> None:
         world.drive(ring.walk(PREFIX, who, fleet=fleet), who, before=count)
     assert set(world.tags) == set(sweepers)
     heartbeats = survivors / 60
-    assert max(calls.values()) / (period / 10) + heartbeats <= 1.3 * ring.TAG_CALLS
+    assert max(calls.values()) / (period / 10) + heartbeats <= 1.3 * TAG_CALLS
