@@ -1,11 +1,12 @@
 """Which reply addresses a worker answers.
 
-Whoever may write to a request queue chooses the reply address, so an address is a claim and
-not an order. Of an address only the account and the queue's name are used, at the worker's
-own endpoint: no host in it is ever contacted. Where it names an AWS region, that must be the
-worker's own. The account must be the request queue's or one that the worker was told of,
-and the name must look like that of a reply queue. So nobody can make a worker write to
-another queue, nor to those of the Java client's sweeper, which reads serialized objects.
+Anybody who may write to a request queue chooses the reply address, so the worker does not
+trust it. Of an address it uses only the account and the name of the queue, at its own
+endpoint: it never contacts a host in the address. If the address names an AWS region, that
+must be the worker's own. The account must be the one of the request queue, or one that the
+worker was told of. The name must look like that of a reply queue. So nobody can make a worker
+write to another queue, nor to the queues of the Java client's sweeper, which reads serialized
+objects.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ from .names import (
     is_sweepers_dead_letters,
 )
 
-# Exactly what SQS and the servers that imitate it hand out. Whatever else a URL may hold
-# (credentials, escapes, dots between slashes, a query, capitals, other digits than ASCII's)
-# does not match. LocalStack and ElasticMQ have the forms that begin with `queue`.
+# Exactly the URLs that SQS, and the servers that imitate it, hand out. Nothing else that a URL
+# may contain matches: credentials, escapes, dots between slashes, a query, capitals, digits
+# that are not ASCII. The forms with `queue` are those of LocalStack and ElasticMQ.
 _ADDRESS = re.compile(
     r"https?://(?P<host>[a-z0-9_](?:[a-z0-9_.-]{0,251}[a-z0-9_])?|\[[0-9a-f:.]{2,45}\])"
     r"(?::[0-9]{1,5})?"
@@ -53,9 +54,9 @@ AWS_SUFFIXES: Final = (
     "csp.hci.ic.gov",
     "api.aws.hci.ic.gov",
 )
-"""With what the hosts of AWS's partitions end, those of both IP versions included. It is
-botocore's list, and a test holds it to that: here nothing is read from disk, and what a worker
-answers must not change with the version of botocore."""
+"""The ends of host names in AWS's partitions, for both IP versions. It is botocore's list, and a
+test compares the two. It is written down here because the core reads no files, and because the
+addresses that a worker answers must not change with the version of botocore."""
 
 _AWS = rf"(?:{'|'.join(map(re.escape, AWS_SUFFIXES))})"
 _REGION = r"(?P<region>[a-z]{2,}(?:-[a-z]+)+-[0-9]+)"
@@ -67,14 +68,14 @@ _HOSTS = (
 )
 
 DEFAULT_PREFIXES: Final = (DEFAULT_PREFIX, JAVA_PREFIX, LEGACY_PREFIX)
-"""The reply queues that a worker answers, if nothing else is said."""
+"""The prefixes of the reply queues that a worker answers by default."""
 
 
 class Refused(Exception):
     """A reply address that the worker does not answer.
 
     Attributes:
-        reason: Why not, safe to log.
+        reason: The reason, safe to log.
     """
 
     def __init__(self, reason: str) -> None:
@@ -83,10 +84,10 @@ class Refused(Exception):
 
 
 def checked_accounts(accounts: object) -> frozenset[str]:
-    """The accounts to answer beside one's own.
+    """The accounts that a worker answers beside its own.
 
     Raises:
-        ValueError: They are no collection of account ids.
+        ValueError: It is not a collection of account ids.
     """
     several = isinstance(accounts, Collection) and not isinstance(accounts, (str, bytes))
     ids = accounts if isinstance(accounts, Collection) and several else (None,)
@@ -99,7 +100,7 @@ def checked_accounts(accounts: object) -> frozenset[str]:
 
 
 def _is_account(account: object) -> bool:
-    # A number would lose the zeros that an account may begin with.
+    # Not an int: an account may begin with zeros.
     return isinstance(account, str) and account.isascii() and account.isdigit()
 
 
@@ -111,18 +112,18 @@ def check_reply_address(
     prefixes: Sequence[str] | None,
     accounts: Collection[str] = (),
 ) -> str:
-    """The URL, at the worker's own endpoint, of the queue to answer to.
+    """The URL of the queue to answer to, at the worker's own endpoint.
 
     Args:
         reply_to: The address.
         request_queue_url: The worker's own queue.
-        region: The worker's own region; `None` where only its queue may tell.
-        prefixes: With what the names of reply queues begin; `None` allows any name that is
-            not one of the Java client's own.
-        accounts: Accounts to answer beside the request queue's own.
+        region: The worker's own region; `None` if only the URL of its queue may tell it.
+        prefixes: The name of the reply queue must begin with one of these. `None` allows any name
+            but those of the Java client's sweeper.
+        accounts: Accounts to answer beside the one of the request queue.
 
     Raises:
-        Refused: The address is not one to answer.
+        Refused: The worker must not answer at this address.
     """
     return _checked(
         reply_to.queue_url,
@@ -134,7 +135,7 @@ def check_reply_address(
     )
 
 
-@lru_cache(maxsize=1024)  # a requester sends its address with every request
+@lru_cache(maxsize=1024)  # every request of a requester carries the same address
 def _checked(
     queue_url: str,
     has_correlation_id: bool,
@@ -166,7 +167,7 @@ def _checked(
 def _check_name(
     name: str, has_correlation_id: bool, prefixes: Sequence[str] | None, shown: str
 ) -> None:
-    # Whatever names are allowed, these harm the Java programs that own them.
+    # These are refused in any case: a reply would harm the Java programs that own the queues.
     if is_sweepers(JAVA_PREFIX, name):
         raise Refused(f"the reply address {shown} is a queue of the Java client's sweeper")
     if name.startswith(JAVA_PREFIX) and not has_correlation_id:
@@ -187,7 +188,7 @@ def _check_name(
 
 @lru_cache(maxsize=256)
 def region_of(host: str) -> str | None:
-    """The AWS region that a host of SQS names; `None` for any other host."""
+    """The AWS region in the name of a host of SQS; `None` for any other host."""
     if host == "queue.amazonaws.com":
         return "us-east-1"
     for form in _HOSTS:

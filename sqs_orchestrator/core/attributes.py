@@ -1,6 +1,6 @@
-"""The attributes of a message as SQS has them, and as a caller writes and reads its own.
+"""The attributes of a message: in SQS's form, and in the form in which a caller passes them.
 
-Some names are not the caller's: they come in as *reserved*, which is `wire.RESERVED`.
+Some names belong to the library. They are passed as *reserved*, which is `wire.RESERVED`.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from .limits import ATTRIBUTE_NAME_CHARACTERS, MESSAGE_ATTRIBUTES
 AttributeValue: TypeAlias = Mapping[str, Any]
 Attributes: TypeAlias = Mapping[str, AttributeValue]
 PlainValue: TypeAlias = str | int | float | Decimal | bytes
-"""What an attribute is to a program. A number is an `int` where it is written as one, a `float`
-where that is written just so, and otherwise a `Decimal`: SQS keeps 38 digits, a `float` 15."""
+"""The value of an attribute, for a program. A number becomes an `int` if it is written as one, a
+`float` if that keeps all its digits, otherwise a `Decimal`: SQS keeps 38 digits, a `float` 15."""
 
-# Of any length that SQS takes: whether it is in range, or finite, is told from its value.
+# Of any length that SQS takes. Whether it is in range, or finite, is decided by its value.
 NUMBER = re.compile(r"[+-]?(?:[0-9]{1,256}\.?[0-9]{0,256}|\.[0-9]{1,256})(?:[eE][+-]?[0-9]{1,4})?")
 """The text of a number."""
 
@@ -45,12 +45,12 @@ def number(text: str) -> AttributeValue:
 def to_attributes(
     values: Mapping[str, Any], reserved: Mapping[str, str]
 ) -> dict[str, AttributeValue]:
-    """The caller's attributes as SQS wants them.
+    """The caller's attributes in SQS's form.
 
-    A `str` is a String, an `int`, `float` or `Decimal` a Number, `bytes` a Binary. A value
-    in the shape of the SQS API (`{"DataType": "String", "StringValue": "…"}`) is taken too.
+    A `str` becomes a String, an `int`, `float` or `Decimal` a Number, `bytes` a Binary. A value
+    in SQS's form (`{"DataType": "String", "StringValue": "…"}`) is taken too.
 
-    *reserved* has the names that are not the caller's, each with what is wrong with it.
+    *reserved* has the names that a caller must not use, each with the reason.
 
     Raises:
         InvalidMessage: SQS would refuse a name or a value, or the name is reserved.
@@ -116,7 +116,7 @@ def _number_text(name: str, value: float | Decimal) -> str:
     if isinstance(value, int):
         if -(10**_NUMBER_DIGITS) < value < 10**_NUMBER_DIGITS:
             return int.__repr__(value)
-        # Turning a huge number into text could take long, or be refused by Python.
+        # Python needs long to write out a huge number, or refuses to.
         _check_number(name, Decimal(value) if abs(value) <= 10**127 else _LARGEST * 10)
         return int.__repr__(value)
     if isinstance(value, float):
@@ -124,7 +124,7 @@ def _number_text(name: str, value: float | Decimal) -> str:
         _check_number(name, Decimal(text))
         return text
     _check_number(name, value)
-    # Of a zero SQS takes no exponent out of its range either.
+    # "0" and not "0E+200": SQS refuses an exponent out of its range, even that of a zero.
     return Decimal.__str__(value) if value else "0"
 
 
@@ -143,7 +143,7 @@ def _check_number(name: str, value: Decimal) -> None:
 
 
 def _as_given(name: str, value: Mapping[Any, Any]) -> AttributeValue:
-    """An attribute in the shape of the SQS API."""
+    """Check an attribute that the caller passed in SQS's form."""
     kind = value.get("DataType")
     match = _TYPE.fullmatch(kind) if isinstance(kind, str) else None
     if match is None or len(match[0]) > ATTRIBUTE_NAME_CHARACTERS:
@@ -168,8 +168,8 @@ def _as_given(name: str, value: Mapping[Any, Any]) -> AttributeValue:
 def check_count(
     attributes: Attributes, reserved: Container[str], *, time_to_live: bool = False
 ) -> None:
-    """Check the number of attributes of a message, the caller's and the library's; with
-    *time_to_live* one more will join them when it leaves.
+    """Check the number of attributes of a message, the caller's and the library's together.
+    With *time_to_live*, one more will be added when the message leaves.
 
     Raises:
         InvalidMessage: There are more than SQS takes.
@@ -184,8 +184,8 @@ def check_count(
 
 
 def plain_attributes(attributes: Attributes, reserved: Container[str]) -> dict[str, PlainValue]:
-    """The attributes of a received message as plain values, without those *reserved*. What
-    says that it is a number and is none, or one far beyond SQS's range, stays text."""
+    """The attributes of a received message as plain values, without those *reserved*. A Number
+    whose text is not a number, or one far beyond SQS's range, stays text."""
     plain: dict[str, PlainValue] = {}
     for name, value in attributes.items():
         if name in reserved or not isinstance(value, Mapping):
@@ -208,7 +208,7 @@ def _plain_number(text: str) -> PlainValue:
         return int(text)
     if not NUMBER.fullmatch(text) or not math.isfinite(value := float(text)):
         return text
-    # A float holds what it is written as: 0.1 is sent as "0.1", so "0.1" is 0.1 again.
+    # A float that was sent is the same float again: 0.1 is sent as "0.1".
     shortest = float.__repr__(value)
     if shortest == text:
         return value

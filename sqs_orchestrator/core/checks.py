@@ -1,7 +1,8 @@
-"""What SQS takes of a message: its characters, size, ids and delay; and the types of settings.
+"""Checks of what a caller passes: characters, size, ids and delay of messages; types of settings.
 
-What SQS would refuse is refused here, with a reason, before anything is sent. `quoted` shows
-it, in errors and in the log. Attributes have rules of their own, in `attributes`.
+What SQS would refuse is refused here, with the reason, before anything is sent. `quoted` and
+`shown` write a value so that it is safe in errors and in the log. The rules for a message's
+attributes are in `attributes`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any, Final
 from ..errors import InvalidMessage, MessageTooLarge
 from .limits import DELAY, GROUP_ID_CHARACTERS, MESSAGE_BYTES
 
-# SQS names the characters that it takes. Those that it does not are few, and compile faster.
+# SQS names the characters that it takes. This has the others: they are few, and compile faster.
 NOT_FOR_SQS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 """One character that SQS refuses, in a body or in the text of an attribute."""
 
@@ -24,16 +25,16 @@ _GROUP_ID = re.compile(r"[!-~]+")
 
 
 def quoted(text: object, most: int = 80) -> str:
-    """*text* in a form that is safe in a log line: quoted, ASCII, on one line, cut short. What
-    is none is `shown`."""
+    """*text* in a form that is safe in a log line: in quotes, in ASCII, on one line, cut short. A
+    value that is not a `str` is written by `shown`."""
     if not isinstance(text, str):
         return shown(text, most)
     return ascii(text) if len(text) <= most else f"{text[:most]!a}..."
 
 
 def shown(value: object, most: int = 80) -> str:
-    """*value* as an error shows what was passed: in ASCII and cut short, and whatever its
-    `__repr__` may do. (Python itself refuses to write out a very long int.)"""
+    """The `repr` of *value*, for errors: in ASCII and cut short. A `__repr__` that raises does no
+    harm, nor does an int that is so long that Python refuses to write it out."""
     try:
         text = ascii(value)
     except Exception:
@@ -42,7 +43,7 @@ def shown(value: object, most: int = 80) -> str:
 
 
 def text_of(value: object) -> str:
-    """*value* as `str()` writes it, whose `__str__` may do anything; its type's name then."""
+    """`str(value)`, or the name of its type if its `__str__` raises."""
     try:
         return str(value)
     except Exception:
@@ -64,23 +65,23 @@ def check_body(body: str) -> None:
 
 
 def checked(text: object, what: str) -> str:
-    """*text*, which SQS takes as the value of an attribute.
+    """Check that SQS takes *text* as the value of an attribute, and return it.
 
     Raises:
-        InvalidMessage: It is no text, is empty, or has a character that SQS refuses.
+        InvalidMessage: It is not a `str`, is empty, or has a character that SQS refuses.
     """
     if not isinstance(text, str):
         raise InvalidMessage(f"the {what} is of type {type(text).__name__}, not str")
     if not text:
         raise InvalidMessage(f"the {what} is empty: SQS refuses empty strings")
     _check_characters(text, what)
-    # A subclass, such as a member of a StrEnum, may turn into something else on its way.
+    # A subclass of str, such as an enum, may change into something else when it is encoded.
     return text if type(text) is str else str.__str__(text)
 
 
 def _check_characters(text: str, what: str) -> None:
-    # Both ways round the search are many times faster than it. In ASCII only control
-    # characters can be wrong; and what is printable is a subset of what SQS takes.
+    # Two tests that are many times faster than the search. In ASCII only control characters can
+    # be wrong. And SQS takes all characters that Python calls printable.
     if text.isascii():
         if not text.encode().translate(None, _ASCII_FOR_SQS):
             return
@@ -98,12 +99,12 @@ def _check_characters(text: str, what: str) -> None:
 
 
 def message_bytes(body: str, attributes: Mapping[str, Mapping[str, Any]]) -> int:
-    """The size of a message by SQS's count: body, and names, types and values of attributes."""
+    """The size of a message as SQS counts it: body, and names, types and values of attributes."""
     return _bytes(body) + attribute_bytes(attributes)
 
 
 def attribute_bytes(attributes: Mapping[str, Mapping[str, Any]]) -> int:
-    """What attributes add to that."""
+    """The part of `message_bytes` that is due to the attributes."""
     size = 0
     for name, value in attributes.items():
         content = value.get("StringValue")
@@ -120,10 +121,10 @@ def _bytes(text: str) -> int:
 
 
 def check_size(size: int, queue: str | None = None) -> None:
-    """Check the `message_bytes` of a message.
+    """Check a message's size, which is its `message_bytes`.
 
     Raises:
-        MessageTooLarge: There are more than SQS takes.
+        MessageTooLarge: It is more than SQS takes.
     """
     if size > MESSAGE_BYTES:
         raise MessageTooLarge(
@@ -135,12 +136,12 @@ def check_size(size: int, queue: str | None = None) -> None:
 
 
 def check_group_id(group_id: object) -> None:
-    """Raises `InvalidMessage` where SQS would refuse *group_id*."""
+    """Raise `InvalidMessage` if SQS would refuse *group_id*."""
     _check_id(group_id, "group_id")
 
 
 def check_deduplication_id(deduplication_id: object) -> None:
-    """Raises `InvalidMessage` where SQS would refuse *deduplication_id*."""
+    """Raise `InvalidMessage` if SQS would refuse *deduplication_id*."""
     _check_id(deduplication_id, "deduplication_id")
 
 
@@ -159,7 +160,7 @@ def check_seconds(name: str, value: object) -> None:
     """Check the type of a duration.
 
     Raises:
-        ValueError: It is not an `int` or a `float`, or not a number at all.
+        ValueError: It is neither an `int` nor a `float`, is NaN, or is more than any clock counts.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
         raise ValueError(f"{name} is a number of seconds, an int or a float, not {shown(value)}")
@@ -171,13 +172,13 @@ def check_seconds(name: str, value: object) -> None:
 
 
 def whole_seconds(name: str, value: float) -> int:
-    """*value*, a setting of SQS's, which knows whole seconds only.
+    """*value* as an `int`, for a setting of SQS, which knows whole seconds only.
 
-    To round it would give another setting than was asked for: of a `wait_time` of 0.1 either
-    polls that do not wait, or ten times as long a wait.
+    It is not rounded, because that would be another setting than the caller asked for: a
+    `wait_time` of 0.1 would become polls that do not wait, or that wait ten times as long.
 
     Raises:
-        ValueError: It is a fraction.
+        ValueError: It is not whole.
     """
     if not float(value).is_integer():
         raise ValueError(
@@ -188,10 +189,10 @@ def whole_seconds(name: str, value: float) -> int:
 
 
 def check_delay(delay: object) -> int:
-    """*delay* in the whole seconds that SQS knows.
+    """*delay* as an `int`: SQS knows whole seconds only.
 
     Raises:
-        InvalidMessage: It is not within 0 to 900, or no whole number.
+        InvalidMessage: It is not a whole number from 0 to 900.
     """
     if (
         isinstance(delay, bool)
@@ -209,7 +210,7 @@ def check_delay(delay: object) -> int:
 
 
 def check_type(name: str, value: object, kind: type | tuple[type, ...], wanted: str) -> None:
-    """Check the type of a setting; *wanted* describes what it is.
+    """Check the type of a setting; *wanted* describes what it should be.
 
     Raises:
         ValueError: It is of another type.
@@ -219,28 +220,41 @@ def check_type(name: str, value: object, kind: type | tuple[type, ...], wanted: 
 
 
 def check_flag(name: str, value: object) -> None:
-    """Raises `ValueError` where *value* is no `bool`: any text, "no" included, is true."""
+    """Raise `ValueError` if *value* is not a `bool`: any text would be true, even "no"."""
     check_type(name, value, bool, "True or False")
 
 
 def check_text(name: str, value: object, example: str) -> None:
-    """Raises `ValueError` where *value* is no `str`, or an empty one."""
+    """Raise `ValueError` if *value* is not a `str`, or is empty."""
     check_type(name, value, str, f"a str such as {example!r}")
     if not value:
         raise ValueError(f"{name} is empty: leave it out, or pass a str such as {example!r}")
 
 
-def checked_tags(tags: object) -> dict[str, str]:
-    """The tags of a queue; none where *tags* is `None`.
+def checked_items(
+    kind: str, items: object, types: type | tuple[type, ...], wanted: str
+) -> dict[str, Any]:
+    """*items*, a setting that maps names to values; empty if it is `None`. In errors, one of them
+    is called *kind*, and *wanted* describes the *types* of their values.
 
     Raises:
-        ValueError: They are no mapping of text to text.
+        ValueError: It is not a mapping, a name is not a `str`, or a value is of another type.
     """
-    if tags is None:
+    if items is None:
         return {}
-    check_type("tags", tags, Mapping, "a dict of names and values")
-    assert isinstance(tags, Mapping)
-    for name, value in tags.items():
-        check_type("the name of a tag", name, str, "a str")
-        check_type(f"the tag {name!r}", value, str, "a str")
-    return dict(tags)
+    check_type(f"{kind}s", items, Mapping, "a dict of names and values")
+    assert isinstance(items, Mapping)
+    for name, value in items.items():
+        check_type(f"the name of a queue's {kind}", name, str, "a str")
+        check_type(f"the {kind} {name!r}", value, types, wanted)
+    # Names of an enum may turn into something else.
+    return {str.__str__(name): value for name, value in items.items()}
+
+
+def checked_tags(tags: object) -> dict[str, str]:
+    """The tags of a queue; none if *tags* is `None`.
+
+    Raises:
+        ValueError: It is not a mapping of text to text.
+    """
+    return checked_items("tag", tags, str, "a str")

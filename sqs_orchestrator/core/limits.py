@@ -1,6 +1,6 @@
-"""The limits of SQS that the library builds on, each with its source.
+"""The limits of SQS that the library relies on, each with its source.
 
-"Quotas" is *Amazon SQS quotas* in the SQS Developer Guide; an operation's name stands for
+"Quotas" means *Amazon SQS quotas* in the SQS Developer Guide. The name of an operation means
 its page in the SQS API Reference.
 """
 
@@ -16,10 +16,10 @@ BATCH_BYTES: Final = 1_048_576
 """Bytes in one SendMessageBatch, all bodies and attributes together (Quotas)."""
 
 FORMER_BATCH_BYTES: Final = 262_144
-"""What BATCH_BYTES was until 2025, and still is with servers that imitate SQS."""
+"""The value of BATCH_BYTES until 2025. Servers that imitate SQS still have it."""
 
 MESSAGE_BYTES: Final = 1_048_576
-"""Bytes in one message: body, and names, types and values of its attributes (Quotas)."""
+"""Bytes in one message: its body, and the names, types and values of its attributes (Quotas)."""
 
 MESSAGE_ATTRIBUTES: Final = 10
 """Attributes on one message (Quotas)."""
@@ -31,7 +31,7 @@ WAIT_TIME: Final = 20.0
 """The longest long poll, in seconds (ReceiveMessage)."""
 
 VISIBILITY_TIMEOUT: Final = 43_200.0
-"""Twelve hours: the longest that a message stays hidden, counted from when it was received
+"""Twelve hours, in seconds: the longest that a message stays hidden after its receive
 (ChangeMessageVisibility)."""
 
 DELAY: Final = 900.0
@@ -47,7 +47,7 @@ QUEUE_NAME_CHARACTERS: Final = 80
 """Characters in a queue's name, `.fifo` included (CreateQueue)."""
 
 LIST_QUEUES_PAGE: Final = 1_000
-"""Queues on one page of ListQueues, and the most of all where no `MaxResults` is given."""
+"""Queues on one page of ListQueues. Without `MaxResults` there is no second page."""
 
 GROUP_ID_CHARACTERS: Final = 128
 """Characters in a message group id or a deduplication id (SendMessage)."""

@@ -1,7 +1,7 @@
-"""What queues are called: our own reply queues, and those of the programs we get on with.
+"""The forms of queue names: of our own reply queues, and of those that other programs make.
 
-The forms of queue names are spelled here and nowhere else; like the attributes in `wire`,
-they are a contract with programs that are not ours.
+They are spelled here and nowhere else. Like the attributes in `wire`, they are a contract with
+programs that are not ours.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from .checks import quoted
 from .limits import QUEUE_NAME_CHARACTERS
 
 DEFAULT_PREFIX: Final = "sqs_orchestrator_reply_"
-"""With what the names of our own reply queues begin, if nothing else is said."""
+"""The default prefix of our own reply queues."""
 
 JAVA_PREFIX: Final = "__RequesterClientQueues__"
-"""With what the names of the Java client's reply queues begin."""
+"""The prefix of the Java client's reply queues."""
 
 LEGACY_PREFIX: Final = "reply_queue_"
-"""With what the names of `python-sqs-client`'s reply queues begin."""
+"""The prefix of the reply queues of `python-sqs-client`."""
 
 _QUEUE_NAME = re.compile(r"[A-Za-z0-9_-]+")
 _RANDOM = re.compile(r"[0-9a-f]{32}")
@@ -30,12 +30,13 @@ _FAILOVER: Final = "-Failover"
 
 
 def new_reply_queue_name(prefix: str) -> str:
-    """A name that was never used before: SQS refuses a deleted one for a minute."""
+    """A name that was never used before: SQS refuses the name of a deleted queue for a minute."""
     return prefix + os.urandom(_RANDOM_DIGITS // 2).hex()
 
 
 def is_own_form(prefix: str, name: str) -> bool:
-    """Whether *name* is one of `new_reply_queue_name`: nobody but its maker can read it."""
+    """Whether *name* has the form that `new_reply_queue_name` gives it. Only the process that
+    created such a queue reads from it."""
     return name.startswith(prefix) and _RANDOM.fullmatch(name, len(prefix)) is not None
 
 
@@ -43,7 +44,7 @@ def check_prefix(prefix: object) -> None:
     """Check the prefix of reply queues.
 
     Raises:
-        ValueError: SQS would refuse the names that it makes.
+        ValueError: SQS would refuse names that begin with it.
     """
     most = QUEUE_NAME_CHARACTERS - _RANDOM_DIGITS
     if not isinstance(prefix, str) or not 0 < len(prefix) <= most:
@@ -56,27 +57,27 @@ def check_prefix(prefix: object) -> None:
 
 
 def queue_name_of(url: str) -> str:
-    """The queue's name, from its URL or from the name itself."""
+    """The name of a queue, from its URL or from the name itself."""
     return url.rpartition("/")[2]
 
 
 def account_of(url: str) -> str | None:
-    """The account in a queue's URL; `None` where it has none."""
+    """The account in the URL of a queue; `None` if there is none."""
     parts = url.rsplit("/", 2)
     return parts[1] if len(parts) == 3 and "://" in parts[0] else None
 
 
 def failover_url(url: str) -> str:
-    """Where a Java requester listens too, when its reply queue has vanished."""
+    """The URL at which a Java requester listens if its reply queue has vanished."""
     return url + _FAILOVER
 
 
 def is_sweepers(prefix: str, name: str) -> bool:
-    """Whether *name* is a queue of the Java sweeper of *prefix*. They carry serialized
-    objects: nobody else may write to them, read them or delete them."""
+    """Whether *name* is a queue of the Java client's sweeper for *prefix*. Its queues carry
+    serialized objects: no other program may write to them, read them or delete them."""
     return name == prefix or is_sweepers_dead_letters(prefix, name)
 
 
 def is_sweepers_dead_letters(prefix: str, name: str) -> bool:
-    """Whether *name* is the dead-letter queue of the Java sweeper of *prefix*."""
+    """Whether *name* is the dead-letter queue of the Java client's sweeper for *prefix*."""
     return name == prefix + _DEAD_LETTERS

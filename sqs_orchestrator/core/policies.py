@@ -1,7 +1,8 @@
-"""What the JSON of a queue's policies means, however it is written.
+"""What the JSON of a queue's policy means, however it is written.
 
-SQS does not give back the text that it was given: an account id becomes the ARN of the
-account's root, a list of one its item, a number text, and the keys change their order.
+SQS does not return the text that it was given. It writes an account id as the ARN of the
+account's root, a list with one item as that item, a number as text, and the keys in another
+order.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ _DEFAULT_VERSION: Final = "2008-10-17"
 
 
 def meaning(policy: str) -> Any:
-    """*policy* in a form that is equal for policies that mean the same: those of access, and
-    those of dead-letter queues. What is not JSON means no more than its text."""
+    """*policy* in a form that is equal for policies that mean the same. It knows access policies
+    and those of dead-letter queues. What is not JSON stays text."""
     try:
         value = json.loads(policy)
         if isinstance(value, dict) and "Statement" in value:
@@ -30,8 +31,8 @@ def meaning(policy: str) -> Any:
 
 
 def _as_sets(value: Any) -> frozenset[Any]:
-    """*value* without what makes no difference: no list of a policy has an order, one item is
-    a list of one, and numbers and booleans are as good as their text."""
+    """*value* without what makes no difference: a policy's lists have no order, one item is the
+    same as a list of one, and a number or a boolean is the same as its text."""
     if isinstance(value, dict):
         return frozenset({frozenset((key, _as_sets(item)) for key, item in value.items())})
     if isinstance(value, list):
@@ -44,7 +45,7 @@ def _as_sets(value: Any) -> frozenset[Any]:
 
 
 def _statement(statement: Any) -> Any:
-    """A statement of an access policy, with what IAM itself takes for the same in one form."""
+    """A statement of an access policy. What IAM takes for the same gets the same form."""
     if not isinstance(statement, dict):
         return statement
     return {key: _ELEMENTS.get(key, _same)(value) for key, value in statement.items()}
@@ -56,7 +57,7 @@ def _same(value: Any) -> Any:
 
 def _principal(principal: Any) -> Any:
     if isinstance(principal, str):
-        principal = {"AWS": principal}  # as in "*", which is everybody
+        principal = {"AWS": principal}  # "*" alone, which means everybody
     if isinstance(principal, dict) and "AWS" in principal:
         accounts = [_account(item) for item in _items(principal["AWS"])]
         return {**principal, "AWS": accounts}
@@ -73,7 +74,7 @@ def _actions(actions: Any) -> Any:
 
 
 def _conditions(conditions: Any) -> Any:
-    """Names of keys are the same in any case, and so is what a `Bool` compares with."""
+    """Case makes no difference in the names of keys, nor in the values of a `Bool`."""
     if not isinstance(conditions, dict):
         return conditions
     return {

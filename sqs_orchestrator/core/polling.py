@@ -1,7 +1,7 @@
-"""How many receives of one queue should be in flight.
+"""How many receives of one queue should be in flight, and how many messages they ask for.
 
-One long poll is enough for a quiet queue. While polls come back full there is more where
-that came from, and another receiver joins; as they come back short, receivers retire.
+One long poll is enough for a quiet queue. A poll that comes back full shows that more messages
+wait, so another receiver joins. A poll that comes back half empty lets one receiver go.
 """
 
 from __future__ import annotations
@@ -9,17 +9,17 @@ from __future__ import annotations
 from .limits import BATCH_ENTRIES
 
 EARLY_END = 0.4
-"""Seconds: a long poll that ends empty before is in haste."""
+"""Seconds. A long poll that brings nothing and takes less time has ended too early."""
 
 EARLY_ENDS_ALLOWED = 8
-"""So many of them in a row are let pass."""
+"""So many polls in a row may end too early without a pause after them."""
 
 LONGEST_PAUSE = 1.0
-"""The most seconds to wait after one more."""
+"""The longest pause after a poll that ended too early, in seconds."""
 
 
 class Receivers:
-    """The number of receives in flight, and the number that there should be."""
+    """How many receives are in flight, and how many should be."""
 
     __slots__ = ("_early_ends", "in_flight", "most", "target")
 
@@ -33,8 +33,8 @@ class Receivers:
         return f"<Receivers {self.in_flight} in flight, {self.target} wanted>"
 
     def ask(self, room: int) -> int:
-        """How many messages one more receive may ask for, where *room* is how many can be
-        taken beyond those that the receives in flight may bring; 0: start none."""
+        """How many messages one more receive may ask for; 0 if none should start. *room* is how
+        many messages can be taken beyond those that the receives in flight may bring."""
         if room <= 0 or self.in_flight >= self.target:
             return 0
         return min(room, BATCH_ENTRIES)
@@ -43,7 +43,7 @@ class Receivers:
         self.in_flight += 1
 
     def ended(self, asked: int, got: int) -> None:
-        """A receive of at most *asked* messages has brought *got*."""
+        """A receive that asked for *asked* messages has brought *got*."""
         self.in_flight -= 1
         if got >= asked:
             self.target = min(self.most, self.target + 1)
@@ -51,9 +51,10 @@ class Receivers:
             self.target = max(1, self.target - 1)
 
     def pause(self, got: int, took: float, wait: float) -> float:
-        """Seconds to wait after a receive that has brought *got* after *took* seconds, where it
-        might have waited for *wait*. Something between us and SQS that ends long polls at once
-        must not make us spin; some servers end a few for messages that another poll got."""
+        """Seconds to wait after a receive that brought *got* messages in *took* seconds, and was
+        allowed to wait for *wait* seconds. A proxy that ends long polls at once must not make
+        us poll in a tight loop. A few early ends are normal: some servers wake all polls for
+        messages that go to one of them."""
         if got or took >= min(wait, EARLY_END):
             self._early_ends = 0
             return 0.0
@@ -61,26 +62,26 @@ class Receivers:
         return min(LONGEST_PAUSE, max(0, self._early_ends - EARLY_ENDS_ALLOWED) * EARLY_END / 4)
 
     def failed(self) -> None:
-        """A receive has failed: one is enough to find out when it works again."""
+        """A receive has failed. One receiver is enough to find out when SQS works again."""
         self.in_flight -= 1
         self.target = 1
 
 
 SOON = 0.2
-"""Seconds: a worker takes no more messages than it expects to start within this time, since
-another worker might start them at once."""
+"""Seconds. A worker takes no more messages than it expects to start within this time, because
+another worker could perhaps start them at once."""
 
 MOST_AHEAD = 20
-"""Messages that may wait in a worker of any concurrency; larger ones may hold as many as
-they run at once."""
+"""So many messages may wait in a worker whose handlers are quick; as many as run at once, if
+its concurrency is larger."""
 
 
 class Intake:
     """How many messages a worker may hold, running and waiting ones together.
 
-    At first just as many as it runs at once. Once handlers turn out to be quick, some ahead
-    of time: as many as start soon, so that no handler's place stays empty while the next
-    batch travels.
+    At first it holds as many as it runs at once. When its handlers turn out to be quick, it takes
+    some more, as many as it expects to start soon. So no place stays empty while the next batch
+    is on its way.
     """
 
     __slots__ = ("concurrency", "mean")
@@ -88,7 +89,7 @@ class Intake:
     def __init__(self, concurrency: int) -> None:
         self.concurrency = concurrency
         self.mean: float | None = None
-        """A moving average of how long a handler runs, in seconds."""
+        """How long a handler runs, in seconds, as a moving average; `None` before the first."""
 
     def finished(self, seconds: float) -> None:
         """A handler has run for *seconds*."""
@@ -105,9 +106,10 @@ class Intake:
         return self.concurrency + int(self.concurrency * SOON / self.mean)
 
     def room(self, running: int, waiting: int, asked: int) -> int:
-        """How many messages to ask for, with *asked* already asked for in other receives.
+        """How many messages to ask for, if other receives have asked for *asked* already.
 
-        While messages wait, a whole batch is worth waiting for; else take what fits.
+        While messages wait for a place, nothing is in a hurry, and only a whole batch is asked
+        for. Otherwise as many as there is room for.
         """
         room = self.capacity - running - waiting - asked
         return room if room >= BATCH_ENTRIES or not waiting else 0

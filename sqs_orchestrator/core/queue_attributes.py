@@ -1,4 +1,4 @@
-"""The attributes of a queue: as a caller writes them, as SQS does, and whether two are the same."""
+"""The attributes of a queue: from the caller's form to SQS's, and whether two mean the same."""
 
 from __future__ import annotations
 
@@ -7,37 +7,32 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Final
 
-from .checks import check_type, shown
+from .checks import checked_items, shown
 from .policies import meaning
 
 _VALUES = (str, int, float, Decimal, Mapping)
 _LARGEST: Final = 2**63 - 1
-"""More than any attribute takes. Whether a number is one for its attribute, SQS says."""
+"""More than any attribute takes. Whether a number fits its attribute is for SQS to decide."""
 
 _DEFAULTS: Final = {"RedriveAllowPolicy": '{"redrivePermission":"allowAll"}'}
-"""What SQS does where it shows no such attribute; any other is off then."""
+"""The value in force if SQS does not show the attribute. Any other attribute is off then."""
 
 
 def queue_attributes(attributes: object) -> dict[str, str]:
-    """The attributes of a queue as SQS writes them; none where *attributes* is `None`.
+    """The attributes of a queue in SQS's form; none if *attributes* is `None`.
 
     Raises:
-        ValueError: They are no mapping of names to values, or SQS has no form for a value.
+        ValueError: It is not a mapping of names to values, or SQS has no form for a value.
     """
-    if attributes is None:
-        return {}
-    check_type("attributes", attributes, Mapping, "a dict of SQS's names and their values")
-    assert isinstance(attributes, Mapping)
-    for name, value in attributes.items():
-        check_type("the name of a queue's attribute", name, str, "a str")
-        check_type(f"the attribute {name!r}", value, _VALUES, "a str, a number, a bool or a dict")
-    return {str.__str__(name): _text(name, value) for name, value in attributes.items()}
+    wanted = "a str, a number, a bool or a dict"
+    checked = checked_items("attribute", attributes, _VALUES, wanted)
+    return {name: _text(name, value) for name, value in checked.items()}
 
 
 def same_attribute(name: str, wanted: str, found: str | None) -> bool:
-    """Whether the attribute of a queue that SQS shows as *found* is the *wanted* one."""
+    """Whether an attribute of a queue that SQS shows as *found* means the same as *wanted*."""
     if found is None:
-        # SQS leaves out what is at its default, such as `FifoQueue` on a standard queue.
+        # SQS does not show an attribute at its default, such as `FifoQueue` of a standard queue.
         found = _DEFAULTS.get(name, "")
         if wanted.lower() in {"false", ""}:
             return True
@@ -52,7 +47,7 @@ def _text(name: str, value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        # A member of an enum may turn into something else.
+        # The text of an enum may turn into something else.
         return str.__str__(value)
     if isinstance(value, Mapping):
         return _json(name, value)

@@ -7,20 +7,21 @@ from typing import NamedTuple
 
 
 class DeadLetterQueue(NamedTuple):
-    """Where a queue's dead letters go."""
+    """The queue that gets the dead letters of another queue."""
 
     account: str
     name: str
 
 
 def redrive_policy(arn: str, max_receive_count: int) -> str:
-    """The policy that moves what was received *max_receive_count* times to the queue *arn*."""
+    """The policy that moves a message to the queue *arn* once it was received
+    *max_receive_count* times."""
     policy = {"deadLetterTargetArn": arn, "maxReceiveCount": max_receive_count}
     return json.dumps(policy, separators=(",", ":"))
 
 
 def dead_letter_queue(policy: str | None) -> DeadLetterQueue | None:
-    """The queue that *policy* names; `None` where it names none."""
+    """The queue that *policy* names; `None` if it names none."""
     try:
         facts = json.loads(policy or "null")
     except (ValueError, RecursionError):

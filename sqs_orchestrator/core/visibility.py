@@ -1,11 +1,11 @@
-"""Which held messages must be extended, and which have been held for too long.
+"""When to extend the held messages, and which have been held for too long.
 
-A received message is hidden for the visibility timeout. Half-way through, it is extended by
-another; so one lost call does no harm. That goes on for every message held, waiting ones
-included, until `max_extension` after it was received.
+SQS hides a received message for the visibility timeout. When half of that is over, the worker
+extends it by a whole one, so one lost call does no harm. It does so for every message that it
+holds, also for those that wait for a place, until `max_extension` is over since the receive.
 
-All messages of a poller have the same timeout, so dictionaries in order of insertion are in
-order of time as well: holding and letting go cost the same however many are held.
+All messages of a poller have the same timeout. So a dictionary in order of insertion is also
+in order of time, and the cost per message is the same however many are held.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from .limits import BATCH_ENTRIES
 T = TypeVar("T")
 
 COMPANY = 0.3
-"""Extensions due within this part of the timeout fill the batches of those that are due now."""
+"""A part of the timeout. Messages that are due within it fill up the batch of those due now."""
 
 
 class ExtensionSchedule(Generic[T]):
-    """The messages held, by when their visibility must be extended. Durations in seconds."""
+    """The held messages, in the order in which they must be extended. Durations in seconds."""
 
     __slots__ = ("_due", "_since", "max_extension", "timeout")
 
@@ -34,43 +34,43 @@ class ExtensionSchedule(Generic[T]):
         self._since: OrderedDict[T, float] = OrderedDict()
 
     def __repr__(self) -> str:
-        return f"<Keeper of {len(self._since)}>"
+        return f"<ExtensionSchedule of {len(self._since)}>"
 
     def __len__(self) -> int:
         return len(self._since)
 
     def hold(self, item: T, now: float) -> None:
-        """Keep *item*, just received, hidden from now on."""
+        """*item* was received just now. Extend it from now on."""
         self._due[item] = now + self.timeout / 2
         self._since[item] = now
 
     def __contains__(self, item: T) -> bool:
-        """Whether *item* is kept."""
+        """Whether *item* is extended."""
         return item in self._since
 
     def renew(self, item: T, now: float) -> None:
-        """*item*, if it is kept, was received once more, and is hidden from now on."""
+        """*item* was received once more just now. If it is extended, its time begins anew."""
         if item in self._due:
             self._due[item] = now + self.timeout / 2
             self._due.move_to_end(item)
 
     def let_go(self, item: T) -> None:
-        """Keep it no longer; it comes back when its visibility runs out."""
+        """Extend *item* no more. It becomes visible when its visibility timeout is over."""
         self._due.pop(item, None)
         self._since.pop(item, None)
 
     def hidden_until(self, item: T, now: float) -> float:
-        """Until when *item* stays hidden if it is extended no more, by what was asked of
-        SQS; *now* for one that is not kept."""
+        """Until when *item* stays hidden if it is extended no more, as far as SQS does what it
+        was asked; *now* if it is not extended."""
         due = self._due.get(item)
         return now if due is None else due + self.timeout / 2
 
     def to_extend(self, now: float) -> list[T]:
-        """The items to extend now, by the whole timeout."""
+        """The items to extend now, each by a whole timeout."""
         until = now + self.timeout * COMPANY
         due: list[T] = []
         for item, at in self._due.items():
-            # Nothing is due before there is one that cannot wait: then company fills its batch.
+            # Items that are due soon only fill up a batch that has to go now.
             if at > now and (at > until or len(due) % BATCH_ENTRIES == 0):
                 break
             due.append(item)
@@ -80,7 +80,8 @@ class ExtensionSchedule(Generic[T]):
         return due
 
     def overdue(self, now: float) -> list[T]:
-        """The items held for `max_extension`, which are extended no more. Given once."""
+        """The items that were held for `max_extension`. They are extended no more, and each is
+        returned once."""
         over: list[T] = []
         for item, since in self._since.items():
             if since + self.max_extension > now:
@@ -91,11 +92,11 @@ class ExtensionSchedule(Generic[T]):
         return over
 
     def exposed(self, hidden_until: Callable[[T], float], now: float) -> int:
-        """How many of the items kept were hidden until before *now*, by what SQS confirmed."""
+        """How many items are not hidden any more at *now*, by what SQS has confirmed."""
         return sum(hidden_until(item) <= now for item in self._due)
 
     def next_at(self) -> float | None:
-        """When there is something to extend, or overdue, if nothing else happens."""
+        """When an item is next to be extended, or overdue; `None` if nothing is held."""
         if not self._since:
             return None
         _, since = next(iter(self._since.items()))

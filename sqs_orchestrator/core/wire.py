@@ -2,12 +2,12 @@
 
 Attribute names and tag names are spelled here and nowhere else, the forms of queue names in
 `names`. The format is a contract with programs that are not ours: the Temporary Queue Client
-for Java, `python-sqs-client`, and whatever somebody wrote by hand. So what is written is
-exact, and what is read is taken as it comes: it may be wrong, hostile or merely old.
+for Java, `python-sqs-client`, and programs that somebody wrote by hand. So the library writes
+exactly what is described, and reads with care: what it reads may be wrong, hostile or old.
 
 From top to bottom: addresses, requests, replies and their errors, dead letters, tags. The
-caller's own attributes are in `attributes`, and whether an address may be answered is decided
-in `addresses`.
+caller's own attributes are in `attributes`. Which addresses may be answered is decided in
+`addresses`, and which queues are idle in `sweeping`.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ RESERVED: Final[Mapping[str, str]] = {
     ),
     _MESSAGE_TYPE: "is the library's own: pass message_type= instead",
 }
-"""The names that a caller's attributes cannot have, and why not."""
+"""The names that a caller's attributes cannot have, each with the reason."""
 
 _NAMES: Final = RESERVED.keys()
 
@@ -75,7 +75,7 @@ class Malformed(Exception):
 
     Attributes:
         reason: What is wrong with it, safe to log.
-        reply_to: Where to say so, if an address could be read all the same.
+        reply_to: Where an error reply can go; `None` if no address could be read.
     """
 
     def __init__(self, reason: str, reply_to: ReplyTo | None = None) -> None:
@@ -86,15 +86,15 @@ class Malformed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ReplyTo:
-    """Where, and under which id, a request wants its reply.
+    """Where a request wants its reply, and under which id.
 
-    It turns into a string and back (`ReplyTo.parse`), so that a reply can be sent later,
-    from any process.
+    `str()` turns it into text and `ReplyTo.parse` turns that back, so that a reply can be sent
+    later, from any process.
 
     Attributes:
         queue_url: The reply queue, as the requester names it.
-        correlation_id: The id that the reply must carry; `None` where the address is a
-            queue of its own and needs none.
+        correlation_id: The id that the reply must carry; `None` if the queue is for this
+            reply alone, so that it needs no id.
         request_message_id: The id that a requester of the older Python package looks for.
     """
 
@@ -104,7 +104,7 @@ class ReplyTo:
 
     @property
     def id(self) -> str | None:
-        """The id that ties the reply to its request, whichever attribute carries it."""
+        """The id by which the requester finds the request, in either of the two attributes."""
         return self.correlation_id if self.correlation_id is not None else self.request_message_id
 
     def __str__(self) -> str:
@@ -121,10 +121,10 @@ class ReplyTo:
 
     @classmethod
     def parse(cls, text: object) -> ReplyTo:
-        """The address that *text*, made by `str()`, stands for.
+        """The address that `str()` turned into *text*.
 
         Raises:
-            ValueError: It stands for none.
+            ValueError: It is not the text of an address.
         """
         if not isinstance(text, str):
             raise ValueError(f"not a reply address: {quoted(text)}")
@@ -149,7 +149,7 @@ class ReplyTo:
 
 def new_correlation_id() -> str:
     """An id that nobody can guess: 128 random bits, in hex."""
-    # Straight from the system: a store of random bytes would be shared across a fork.
+    # From the system each time: a forked process would share a store of random bytes.
     return os.urandom(16).hex()
 
 
@@ -161,8 +161,8 @@ def request_attributes(
     content_type: str | None = None,
     legacy: bool = False,
 ) -> dict[str, AttributeValue]:
-    """The library's own attributes of a request, all but the time to live: that is known
-    only when the request leaves (`with_time_to_live`)."""
+    """The library's own attributes of a request, without the time to live: that is known only
+    when the request leaves (`with_time_to_live`)."""
     attributes = one_way_attributes(message_type, content_type)
     attributes[_REPLY_ADDRESS] = string(f"{reply_queue_url}#{correlation_id}")
     if legacy:
@@ -183,8 +183,8 @@ def one_way_attributes(
     return attributes
 
 
-# No message outlives SQS's longest retention, so neither need its time to live; and a
-# number of at most ten digits has a known size before it is known itself.
+# SQS keeps no message longer than this, so no time to live need be longer. It also bounds the
+# number's digits to ten, so the size of the attribute is known before the number is.
 _LONGEST_TIME_TO_LIVE: Final = RETENTION * 1000
 
 TIME_TO_LIVE_BYTES: Final = len(_TIME_TO_LIVE) + len("Number") + len(str(_LONGEST_TIME_TO_LIVE))
@@ -192,8 +192,9 @@ TIME_TO_LIVE_BYTES: Final = len(_TIME_TO_LIVE) + len("Number") + len(str(_LONGES
 
 
 def with_time_to_live(attributes: Attributes, seconds: float) -> Attributes:
-    """*attributes* and the time to live of a request that leaves now, with *seconds* left;
-    just *attributes* where that is forever. What leaves too late has a millisecond left."""
+    """*attributes*, and the time to live of a request that leaves with *seconds* left; only
+    *attributes* if the seconds are infinite. A request that leaves too late gets one
+    millisecond."""
     if seconds == math.inf:
         return attributes
     milliseconds = int(min(max(seconds * 1000, 1), _LONGEST_TIME_TO_LIVE))
@@ -202,13 +203,13 @@ def with_time_to_live(attributes: Attributes, seconds: float) -> Attributes:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What the wire's attributes of a received message say.
+    """What the library's attributes of a received message say.
 
     Attributes:
         reply_to: Where the reply goes; `None` for a one-way message.
-        time_to_live: Seconds from SQS's `SentTimestamp` on; `None` means forever.
+        time_to_live: Seconds, counted from SQS's `SentTimestamp`; `None` means for ever.
         message_type: The route.
-        content_type: The media type of the body, where it is neither plain text nor JSON.
+        content_type: The media type of the body, if it is neither plain text nor JSON.
     """
 
     reply_to: ReplyTo | None = None
@@ -221,7 +222,7 @@ _ONE_WAY: Final = Request()
 
 
 def parse_request(attributes: Attributes) -> Request:
-    """What the wire's attributes of a received message say.
+    """Read the library's attributes of a received message.
 
     Raises:
         Malformed: They break the wire format.
@@ -244,7 +245,7 @@ def parse_request(attributes: Attributes) -> Request:
 
 
 def _text(attributes: Attributes, name: str, reply_to: ReplyTo | None = None) -> str | None:
-    """The text of an attribute, `None` where there is no such attribute."""
+    """The text of an attribute; `None` if there is no such attribute."""
     value = attributes.get(name)
     if value is None:
         return None
@@ -255,7 +256,7 @@ def _text(attributes: Attributes, name: str, reply_to: ReplyTo | None = None) ->
 
 
 def _reply_to(attributes: Attributes) -> ReplyTo | None:
-    """Where the reply goes. The plain address wins over the legacy one."""
+    """Where the reply goes. If there are two addresses, the one of the legacy mode is ignored."""
     address = _text(attributes, _REPLY_ADDRESS)
     if address is not None:
         queue_url, mark, correlation_id = address.partition("#")
@@ -279,7 +280,8 @@ def _reply_to(attributes: Attributes) -> ReplyTo | None:
 
 
 def _check_sendable(name: str, id_: str | None, reply_to: ReplyTo | None = None) -> None:
-    """Refuse an id that no reply can carry: it would spoil the batch that its reply is in."""
+    """Refuse an id that SQS would refuse in the reply: with it, the whole batch of replies may
+    fail."""
     if id_ and NOT_FOR_SQS.search(id_):
         raise Malformed(f"{name} has a character that SQS refuses: {quoted(id_)}", reply_to)
 
@@ -296,7 +298,7 @@ def reply_attributes(
     sequence: int | None = None,
     end: bool = False,
 ) -> dict[str, AttributeValue]:
-    """The attributes of a reply. One with an *error_code* has an `error_body`."""
+    """The attributes of a reply. The body of a reply with an *error_code* is an `error_body`."""
     attributes: dict[str, AttributeValue] = {}
     if reply_to.correlation_id is not None:
         attributes[_CORRELATION_ID] = string(reply_to.correlation_id)
@@ -327,8 +329,8 @@ class ReplyHead(NamedTuple):
 
 
 def parse_reply(attributes: Attributes) -> ReplyHead:
-    """What the attributes of a reply say. What cannot be read counts as absent, except that
-    a reply with an unreadable error code is still a failure."""
+    """Read the attributes of a reply. An attribute that cannot be read counts as absent, with
+    one exception: a reply with an unreadable error code is still an error reply."""
     correlation_id = _lenient(attributes, _CORRELATION_ID)
     if correlation_id is None:
         correlation_id = _lenient(attributes, _LEGACY_ID)
@@ -358,7 +360,7 @@ _UNNAMED_ERROR: Final = "handler_error"
 _ERROR_TEXT_CHARACTERS: Final = 16_384
 
 ERROR_BODY_BYTES: Final = MESSAGE_BYTES - 8_192
-"""The most bytes in the body of an error reply: room is left for its attributes."""
+"""The most bytes in the body of an error reply. The rest is left for its attributes."""
 
 
 def error_body(
@@ -371,8 +373,9 @@ def error_body(
 ) -> str:
     """The body of an error reply: JSON that SQS takes, whatever went wrong.
 
-    Details that JSON cannot carry travel as their `repr`, or not at all; so do those that
-    make the body longer than *limit* bytes. The message is then cut, too.
+    Details that JSON cannot express travel as their `repr`, or not at all. Details with which
+    the body is longer than *limit* bytes are left out. If it is still too long, the message is
+    cut short.
     """
     kind = None if type is None else _cut(type, 256)
     head = {"code": _cut(code, ERROR_CODE_CHARACTERS), "type": kind}
@@ -381,13 +384,13 @@ def error_body(
     if body is None:
         try:
             shown = _cut(repr(details), 4096)
-        except Exception:  # somebody else's __repr__ may do anything
+        except Exception:  # the __repr__ of a user's class may raise anything
             shown = None
         body = _json({**head, "message": text, "details": shown})
     if body is None or len(body) > limit:
         body = _json({**head, "message": text, "details": None})
     if body is None or len(body) > limit:
-        # An escaped character takes at most twelve bytes; the rest may, too.
+        # An escaped character takes at most twelve bytes. 600 characters are for the rest.
         text = text[: max(0, limit // 12 - 600)]
         body = _json({**head, "message": text, "details": None})
     assert body is not None
@@ -407,10 +410,10 @@ def _json(value: object) -> str | None:
 
 
 def parse_error(body: str, code: str) -> tuple[str, str | None, str, Any]:
-    """Code, type, message and details of an error reply.
+    """The code, type, message and details of an error reply.
 
-    The code is that of the attribute. A body that is not as it should be, since somebody
-    wrote the responder by hand, is the message.
+    *code* is that of the attribute, and it counts. A body of another form, from a responder
+    that somebody wrote by hand, becomes the message.
     """
     try:
         value = json.loads(body)
@@ -428,14 +431,14 @@ def parse_error(body: str, code: str) -> tuple[str, str | None, str, Any]:
 
 
 def _acceptable(code: str) -> str:
-    """*code* without what SQS refuses, cut short."""
+    """*code*, cut short, with a question mark for each character that SQS refuses."""
     return NOT_FOR_SQS.sub("?", code[:ERROR_CODE_CHARACTERS])
 
 
 # ----------------------------------------------------------------- dead letters
 
-# Not reserved: whoever reads a dead-letter queue should find them among the attributes. Their
-# names are such that no caller has them by chance.
+# These names are not reserved, so that programs that read a dead-letter queue find them among
+# the attributes. No caller uses such names by chance.
 _WHY_DEAD: Final = ("code", "reason", "message_id", "handler")
 _WHY_DEAD_PREFIX: Final = "sqs_orchestrator."
 _REASON_CHARACTERS: Final = 1_000
@@ -450,11 +453,12 @@ def dead_letter_attributes(
     message_id: str,
     handler: str,
 ) -> dict[str, AttributeValue]:
-    """The attributes of a dead letter: those of the message, and why it is here: a code, a
-    reason, the id that it had, and the handler that rejected it, if one did.
+    """The attributes of a dead letter: those of the message, and four that tell why it is here.
 
-    The message's own come first. Where SQS has no room for all of ours, in number or in bytes,
-    the handler is left out first, and the code last. What an earlier death has left is replaced.
+    The four are a code, a reason, the id that the message had, and the handler that rejected
+    it, if one did. The attributes of the message come first. If SQS has no room for all four, in
+    number or in bytes, the handler is left out first, then the id, and so on. If the message was
+    a dead letter before, the four of that time are replaced.
     """
     names = {field: f"{_WHY_DEAD_PREFIX}{field}" for field in _WHY_DEAD}
     whole = {name: value for name, value in attributes.items() if name not in names.values()}

@@ -125,9 +125,19 @@ def test_setting_of_a_wrong_type_is_shown_cut_short() -> None:
         check_type("x", "é" + "y" * 100, dict, "a dict")
 
 
-@pytest.mark.parametrize("tags", ["x", ["a"], {"a": 1}, {1: "a"}, {"a": None}, 0])
-def test_tags_that_are_no_text_are_refused(tags: Any) -> None:
-    with pytest.raises(ValueError, match="tag"):
+@pytest.mark.parametrize(
+    ("tags", "fault"),
+    [
+        ("x", "tags is a dict"),
+        (["a"], "tags is a dict"),
+        (0, "tags is a dict"),
+        ({1: "a"}, "the name of a queue's tag is a str, not 1"),
+        ({"a": 1}, "the tag 'a' is a str, not 1"),
+        ({"a": None}, "the tag 'a' is a str, not None"),
+    ],
+)
+def test_tags_that_are_no_text_are_refused(tags: Any, fault: str) -> None:
+    with pytest.raises(ValueError, match=fault):
         checked_tags(tags)
 
 
