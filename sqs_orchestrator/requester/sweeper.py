@@ -18,6 +18,7 @@ from ..core.pacing import Pacer
 from ..errors import AccessDenied, QueueError, QueueNotFound, Throttled
 from ..logs import get_logger
 from ..retry import retrying
+from ..sqs.listing import list_queues
 from ..sqs.port import SQS
 
 logger = get_logger(__name__)
@@ -288,7 +289,7 @@ class PlanRunner:
 
     async def _list(self, prefix: str, limit: int | None) -> ring.Listed:
         async def call() -> ring.Listed:
-            listing = await self._port.list_queues(prefix, limit=limit)
+            listing = await list_queues(self._port, prefix, limit=limit)
             return ring.Listed(listing.urls, listing.complete)
 
         return await self._patiently("ListQueues", call)

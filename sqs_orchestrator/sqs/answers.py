@@ -24,9 +24,10 @@ from typing import Any, Final
 import botocore.exceptions as boto
 
 from ..core import limits
-from .failures import Foreign, is_passing, refusal
+from .clock import Clock
+from .failures import Foreign, date_of, is_passing, is_skew, refusal
 
-__all__ = ["CONTENT_TYPE", "MOST_BYTES", "check", "unpacked", "value_of"]
+__all__ = ["CONTENT_TYPE", "MOST_BYTES", "answer_of", "too_long", "unpacked"]
 
 CONTENT_TYPE: Final = "application/x-amz-json-1.0"
 """Of the protocol, and of nothing else."""
@@ -49,8 +50,11 @@ _KEYS: Final[Mapping[str, frozenset[str]]] = {
 """What SQS says to an operation, if it says anything."""
 
 
-def check(operation: str, status: int, headers: Mapping[str, str], body: bytes) -> bool:
-    """Whether a successful answer is SQS's beyond doubt: of a form that nobody else's has.
+def answer_of(
+    operation: str, status: int, headers: Mapping[str, str], body: bytes, clock: Clock
+) -> dict[str, Any]:
+    """The object that SQS answered, an empty one where it had nothing to say. *clock* takes the
+    time of an answer that is SQS's beyond doubt, since nobody else's has that form.
 
     *headers* takes their names in any case; *body* is unpacked.
 
@@ -59,40 +63,28 @@ def check(operation: str, status: int, headers: Mapping[str, str], body: bytes) 
         Foreign: It is nobody's answer that we know.
     """
     if status >= 400:
-        raise _refusal(operation, status, headers, body)
+        raise _refusal(operation, status, headers, body, clock)
     kind = headers.get("Content-Type") or ""
     if status != 200:
         where = headers.get("Location")
         why = f"a redirection to {where}, which is not followed" if where else ""
         raise Foreign(status, body, why)
-    if kind.startswith(CONTENT_TYPE):
-        return True
-    if not kind.startswith("application/json") and (body or kind):
+    sure = kind.startswith(CONTENT_TYPE)
+    if not sure and not kind.startswith("application/json") and (body or kind):
         page = "an HTML page" if "html" in kind else f"of the media type {kind or 'of nothing'}"
         raise Foreign(status, body, f"it is {page}")
-    if not body:
-        return False
-    value = value_of(status, body)
-    keys = _KEYS.get(operation, frozenset())
-    if value and keys.isdisjoint(value):
-        raise Foreign(status, body, f"it says nothing that SQS says to {operation}")
-    return bool(value)
-
-
-def value_of(status: int, body: bytes) -> dict[str, Any]:
-    """The object that *body* is; an empty one says nothing.
-
-    Raises:
-        Foreign: It is none.
-    """
-    if not body:
-        return {}
     try:
-        value = json.loads(body.decode())
+        value = json.loads(body.decode()) if body else {}
     except (ValueError, RecursionError) as error:
         raise Foreign(status, body, f"it is not JSON: {error}") from error
     if not isinstance(value, dict):
         raise Foreign(status, body, "it is no JSON object")
+    if value and not sure:
+        if _KEYS.get(operation, frozenset()).isdisjoint(value):
+            raise Foreign(status, body, f"it says nothing that SQS says to {operation}")
+        sure = True
+    if sure:
+        clock.observe(headers.get("Date"))
     return value
 
 
@@ -100,6 +92,16 @@ def value_of(status: int, body: bytes) -> dict[str, Any]:
 
 
 def _refusal(
+    operation: str, status: int, headers: Mapping[str, str], body: bytes, clock: Clock
+) -> boto.ClientError | Foreign:
+    error = _told(operation, status, headers, body)
+    if isinstance(error, boto.ClientError):
+        take = clock.correct if is_skew(error) else clock.glimpse
+        take(date_of(error))
+    return error
+
+
+def _told(
     operation: str, status: int, headers: Mapping[str, str], body: bytes
 ) -> boto.ClientError | Foreign:
     kind = headers.get("Content-Type") or ""

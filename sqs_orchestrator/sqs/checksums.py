@@ -12,17 +12,11 @@ from typing import Final
 
 from .port import Attributes
 
-__all__ = ["md5_of_attributes", "md5_of_body"]
+__all__ = ["damage", "md5_of_attributes"]
 
 _length: Final = Struct(">I").pack
 _STRING: Final = b"\x01"
 _BINARY: Final = b"\x02"
-
-
-def md5_of_body(body: str) -> str:
-    """What SQS calls `MD5OfMessageBody` and `MD5OfBody`."""
-    # Half a surrogate pair is no character, and SQS refuses it; not every server does.
-    return md5(body.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest()
 
 
 def md5_of_attributes(attributes: Attributes) -> str:
@@ -48,3 +42,21 @@ def md5_of_attributes(attributes: Attributes) -> str:
             value,
         )
     return md5(b"".join(parts), usedforsecurity=False).hexdigest()
+
+
+def damage(
+    body: str, attributes: Attributes, body_digest: object, attributes_digest: object
+) -> str | None:
+    """What of a message is not as SQS's digests of it say, if anything: `MD5OfMessageBody`, which
+    receives call `MD5OfBody`, and `MD5OfMessageAttributes`. Either may be absent."""
+    if body_digest:
+        # Half a surrogate pair is no character, and SQS refuses it; not every server does.
+        encoded = body.encode("utf-8", "surrogatepass")
+        if body_digest != md5(encoded, usedforsecurity=False).hexdigest():
+            return "body"
+    try:
+        if attributes_digest and attributes_digest != md5_of_attributes(attributes):
+            return "attributes"
+    except KeyError:  # one has no value, or no type
+        return "attributes"
+    return None

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
+from ..core.limits import LIST_QUEUES_PAGE
 from .clock import Clock
-from .port import SQS, Failure, Listing, Received, SendEntry
+from .port import SQS, Failure, Page, Received, SendEntry
 
 __all__ = ["Counting"]
 
@@ -18,8 +19,7 @@ __all__ = ["Counting"]
 class Counting:
     """Passes every call on to *port*, and counts it in *calls* as it begins.
 
-    Whatever becomes of it: SQS bills for refusals too. A `ListQueues` of several pages is
-    counted once.
+    Whatever becomes of it: SQS bills for refusals too.
     """
 
     def __init__(self, port: SQS, calls: Counter[str] | None = None) -> None:
@@ -86,9 +86,11 @@ class Counting:
         self.calls["GetQueueAttributes"] += 1
         return await self._port.get_queue_attributes(queue_url, names)
 
-    async def list_queues(self, prefix: str, *, limit: int | None = None) -> Listing:
+    async def list_queues(
+        self, prefix: str, *, limit: int = LIST_QUEUES_PAGE, token: str = ""
+    ) -> Page:
         self.calls["ListQueues"] += 1
-        return await self._port.list_queues(prefix, limit=limit)
+        return await self._port.list_queues(prefix, limit=limit, token=token)
 
     async def list_queue_tags(self, queue_url: str) -> dict[str, str]:
         self.calls["ListQueueTags"] += 1

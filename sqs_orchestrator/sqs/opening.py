@@ -14,11 +14,15 @@ from aiobotocore.session import AioSession
 from .._version import __version__
 from ..logs import get_logger
 from ..texts import without_user_info
+from .calls import RemoteSQS
 from .config import check_no_user_info, make_config, warm_up
 from .credentials import MISCONFIGURED, Keeper, check_session_keys, from_chain
 from .resolver import Resolver, Threads
-from .transports.lean import NotPlain, open_lean, template_of
-from .transports.stock import BotoSQS
+from .transport import Transport
+from .transports.lean import open_lean
+from .transports.stock import StockTransport
+from .transports.switching import SwitchingTransport
+from .transports.template import NotPlain, template_of
 
 if TYPE_CHECKING:
     from aiobotocore.config import AioConfig
@@ -37,8 +41,8 @@ async def open_sqs(
     session: AioSession | None,
     lean: bool | None = None,
     **settings: Any,
-) -> AsyncIterator[BotoSQS]:
-    """A client, and the port through it or, where that gives the same results, beside it.
+) -> AsyncIterator[RemoteSQS]:
+    """The port by a client or, where that gives the same results, by connections beside it.
 
     *lean* says whether the lean path may be taken; `None` leaves that to the environment.
 
@@ -72,10 +76,11 @@ async def open_sqs(
                     raise NotPlain("it is turned off")
                 if session is not None:
                     raise NotPlain("the session is the caller's own")
-                way = await template_of(client)
-                port: BotoSQS = await stack.enter_async_context(
-                    open_lean(client, way, own.get_config_variable("ca_bundle"), threads)
+                template = await template_of(client)
+                lean_transport = await stack.enter_async_context(
+                    open_lean(template, own.get_config_variable("ca_bundle"), threads)
                 )
+                transport: Transport = SwitchingTransport(client, lean_transport)
             except NotPlain as unfit:
                 logger.debug("calls take the stock client's path: %s", unfit)
                 # Long polls must never keep the pool of connections from the other calls.
@@ -83,7 +88,7 @@ async def open_sqs(
                     own.create_client("sqs", config=merged, **settings)
                 )
                 await warm_up(client, polling_client)
-                port = BotoSQS(client, polling_client)
+                transport = StockTransport(client, polling_client)
         except boto.NoRegionError as error:
             raise ValueError(
                 "no AWS region: pass connect(region_name=…), or set"
@@ -101,8 +106,8 @@ async def open_sqs(
                 raise
             raise ValueError(shown) from None  # botocore shows the URL that it refuses
         if keeper is not None:
-            keeper.clock = port.clock
-        yield port
+            keeper.clock = transport.clock
+        yield RemoteSQS(client, transport)
 
 
 def _region_of(settings: dict[str, Any], config: AioConfig | None) -> str | None:

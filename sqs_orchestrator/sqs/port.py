@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
+from ..core.limits import LIST_QUEUES_PAGE
 from .clock import Clock
 
 AttributeValue: TypeAlias = Mapping[str, Any]
@@ -67,12 +68,12 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class Listing:
-    """Queues by prefix."""
+class Page:
+    """One page of a listing of queues."""
 
     urls: Sequence[str]
-    complete: bool = True
-    """Whether these are all: the listing did not stop at its limit."""
+    next_token: str = ""
+    """Asks for the page after it; empty where it is the last."""
 
 
 class SQS(Protocol):
@@ -134,8 +135,11 @@ class SQS(Protocol):
         self, queue_url: str, names: Sequence[str]
     ) -> dict[str, str]: ...
 
-    async def list_queues(self, prefix: str, *, limit: int | None = None) -> Listing:
-        """The queues whose names begin with *prefix*; pages until all, or *limit*, are read."""
+    async def list_queues(
+        self, prefix: str, *, limit: int = LIST_QUEUES_PAGE, token: str = ""
+    ) -> Page:
+        """Up to *limit* queues whose names begin with *prefix*: the first, or those that follow a
+        page whose `next_token` is *token*. `sqs.listing.list_queues()` reads page after page."""
         ...
 
     async def list_queue_tags(self, queue_url: str) -> dict[str, str]: ...

@@ -1,4 +1,4 @@
-"""The fields of SQS's answers, for both paths: what is absent, null or of a wrong type.
+"""The fields of SQS's answers, whatever brought them: what is absent, null or of a wrong type.
 
 SQS leaves out what it has nothing to say in; other writers of JSON say null, or something
 empty. All of that means the same. What cannot be so (a message without a body, a confirmation
@@ -8,23 +8,16 @@ without an id) is said in words, and costs only what it stands in: the rest of t
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from ..core import limits
 from ..logs import get_logger
-from .failures import own_code, short
-from .port import NO_ATTRIBUTES, Failure, Received
+from .checksums import damage
+from .failures import own_code, short, unreadable
+from .port import NO_ATTRIBUTES, Failure, Page, Received
 
-__all__ = [
-    "IDS",
-    "Unreadable",
-    "messages_of",
-    "results_of",
-    "text_of",
-    "texts_of",
-    "urls_of",
-]
+__all__ = ["IDS", "messages_of", "page_of", "results_of", "texts_of", "url_of"]
 
 logger = get_logger(__name__)
 
@@ -51,59 +44,60 @@ _NAMELESS: Final = Failure(
 _NO_SYSTEM: Final[Mapping[str, str]] = {}
 
 
-class Unreadable(Exception):
-    """Why an answer is none of SQS's, although it has the form."""
-
-
 # ------------------------------------------------------------------------------- batches
 
 
 def results_of(
+    operation: str,
+    queue_url: str,
     answer: Mapping[str, Any],
-    entries: Sequence[Mapping[str, Any]],
-    *,
-    harm: Callable[[Mapping[str, Any], Mapping[str, Any]], str | None] | None = None,
+    batch: Sequence[Mapping[str, Any]],
 ) -> list[Any]:
     """One result per entry of a batch: `None`, or for a batch of sends the message id; or a
-    `Failure`. *harm* is of a batch of sends: what of an entry SQS confirms to be another than
-    was sent, if anything.
+    `Failure`.
 
     Raises:
-        Unreadable: It mentions none of them.
+        QueueError: It mentions none of them.
     """
-
-    def confirmed(index: int, done: Mapping[str, Any]) -> str | Failure | None:
-        if harm is None:
-            return None
-        if (part := harm(entries[index], done)) is not None:
-            text = f"the message's {part} was damaged on its way: SQS confirmed another MD5"
-            return Failure(DAMAGED, text, sender_fault=False, maybe_done=True)
-        message_id = done.get("MessageId")
-        return message_id if isinstance(message_id, str) and message_id else _NAMELESS
-
-    count = len(entries)
+    count = len(batch)
     results: list[Any] = [_FORGOTTEN] * count
     odd = "it mentions no entry of the batch"
     mentioned = False
-    for name, read in (("Successful", confirmed), ("Failed", _failed)):
-        for entry in _items(answer, name):
-            index = _INDICES.get(_id_of(entry))
-            if index is None or index >= count:
+    for name in ("Successful", "Failed"):
+        entries = answer.get(name) or ()
+        if not isinstance(entries, (list, tuple)):
+            raise unreadable(operation, queue_url, f"its {name} are no JSON array")
+        for entry in entries:
+            entry_id = entry.get("Id") if isinstance(entry, dict) else None
+            index = _INDICES.get(entry_id, count) if isinstance(entry_id, str) else count
+            if index >= count:
                 odd = f"it mentions {short(ascii(entry))}, which was not in the batch"
                 continue
-            results[index] = read(index, entry)
             mentioned = True
+            if name == "Failed":
+                results[index] = _failure(entry)
+            elif operation != "SendMessageBatch":
+                results[index] = None
+            else:
+                sent, message_id = batch[index], entry.get("MessageId")
+                harmed = damage(
+                    sent["MessageBody"],
+                    sent.get("MessageAttributes", NO_ATTRIBUTES),
+                    entry.get("MD5OfMessageBody"),
+                    entry.get("MD5OfMessageAttributes"),
+                )
+                if harmed is not None:
+                    results[index] = _damaged(harmed)
+                elif message_id and isinstance(message_id, str):
+                    results[index] = message_id
+                else:
+                    results[index] = _NAMELESS
     if not mentioned:
-        raise Unreadable(odd)
+        raise unreadable(operation, queue_url, odd)
     return results
 
 
-def _id_of(entry: Any) -> str:
-    entry_id = entry.get("Id") if isinstance(entry, dict) else None
-    return entry_id if isinstance(entry_id, str) else ""
-
-
-def _failed(_: int, entry: Mapping[str, Any]) -> Failure:
+def _failure(entry: Mapping[str, Any]) -> Failure:
     fault = entry.get("SenderFault")
     return Failure(
         own_code(short(str(entry.get("Code") or ""))),
@@ -112,37 +106,49 @@ def _failed(_: int, entry: Mapping[str, Any]) -> Failure:
     )
 
 
+def _damaged(part: str) -> Failure:
+    text = f"the message's {part} was damaged on its way: SQS confirmed another MD5"
+    return Failure(DAMAGED, text, sender_fault=False, maybe_done=True)
+
+
 # ------------------------------------------------------------------------------ messages
 
 
-def messages_of(
-    answer: Mapping[str, Any], harm: Callable[[Mapping[str, Any], Received], str | None]
-) -> list[Received]:
-    """The messages of a receive. *harm* says what of one was damaged on its way, if anything.
+def messages_of(queue_url: str, answer: Mapping[str, Any]) -> list[Received]:
+    """The messages of a receive.
 
     One that is damaged or cannot be read is passed over with a warning: it comes back when its
     visibility timeout has run out.
 
     Raises:
-        Unreadable: None of them can be read.
+        QueueError: None of them can be read.
     """
-    messages = []
-    unreadable: str | None = None
-    for message in _items(answer, "Messages"):
+    messages: list[Received] = []
+    given = answer.get("Messages") or ()
+    if not isinstance(given, (list, tuple)):
+        raise unreadable("ReceiveMessage", queue_url, "its Messages are no JSON array")
+    odd: str | None = None
+    for message in given:
         try:
             received = _message(message)
-        except Unreadable as error:
-            unreadable = str(error)
-            _pass_over(message, unreadable)
+        except _Unreadable as error:
+            odd = str(error)
+            _pass_over(message, odd)
             continue
-        if (part := harm(message, received)) is None:
+        harmed = damage(
+            received.body,
+            received.attributes,
+            message.get("MD5OfBody"),
+            message.get("MD5OfMessageAttributes") if received.attributes else None,
+        )
+        if harmed is None:
             messages.append(received)
         else:
             _pass_over(
-                message, f"was damaged on its way from SQS: the MD5 of its {part} is another"
+                message, f"was damaged on its way from SQS: the MD5 of its {harmed} is another"
             )
-    if unreadable is not None and not messages:
-        raise Unreadable(f"a message in it {unreadable}")
+    if odd is not None and not messages:
+        raise unreadable("ReceiveMessage", queue_url, f"a message in it {odd}")
     return messages
 
 
@@ -151,34 +157,46 @@ def _pass_over(message: Any, why: str) -> None:
     logger.warning("message %s %s; it is left to be delivered again", short(str(message_id)), why)
 
 
+class _Unreadable(Exception):
+    """Why a message cannot be read."""
+
+
 def _message(message: Any) -> Received:
     if not isinstance(message, dict):
-        raise Unreadable("is no JSON object")
+        raise _Unreadable("is no JSON object")
     for name in ("MessageId", "ReceiptHandle", "Body"):
         if not isinstance(message.get(name), str):
-            raise Unreadable(f"has no {name}")
+            raise _Unreadable(f"has no {name}")
     if not message["MessageId"].isprintable():
-        raise Unreadable("has a MessageId that is not printable")
+        raise _Unreadable("has a MessageId that is not printable")
+    system = message.get("Attributes") or _NO_SYSTEM
+    if not isinstance(system, dict):
+        raise _Unreadable("has Attributes that are no JSON object")
+    if not {str}.issuperset(map(type, system.values())):
+        # Numbers are text in SQS's answers, and not in everybody's.
+        system = {
+            name: str(value)
+            for name, value in system.items()
+            if isinstance(value, (str, int)) and not isinstance(value, bool)
+        }
     return Received(
         message["MessageId"],
         message["ReceiptHandle"],
         message["Body"],
-        _attributes(message.get("MessageAttributes")),
-        _system(message.get("Attributes")),
+        _attributes(message.get("MessageAttributes") or NO_ATTRIBUTES),
+        system,
     )
 
 
 def _attributes(given: Any) -> Mapping[str, Any]:
-    if not given:
-        return NO_ATTRIBUTES
     if not isinstance(given, dict):
-        raise Unreadable("has MessageAttributes that are no JSON object")
+        raise _Unreadable("has MessageAttributes that are no JSON object")
     attributes = {}
     for name, value in given.items():
         if not value:
             continue
         if not isinstance(value, dict):
-            raise Unreadable(f"has an attribute {short(ascii(name))} that is no JSON object")
+            raise _Unreadable(f"has an attribute {short(ascii(name))} that is no JSON object")
         for field, wanted in _ATTRIBUTE:
             if field not in value:
                 continue
@@ -188,7 +206,7 @@ def _attributes(given: Any) -> Mapping[str, Any]:
             elif isinstance(content, str) and wanted is bytes:
                 value = {**value, field: _decoded(name, content)}
             elif not isinstance(content, wanted):
-                raise Unreadable(
+                raise _Unreadable(
                     f"has an attribute {short(ascii(name))} whose {field} is of another type"
                 )
         attributes[name] = value
@@ -202,75 +220,66 @@ def _decoded(name: str, content: str) -> bytes:
     try:
         return base64.b64decode(content)
     except ValueError as error:
-        raise Unreadable(f"has an attribute {short(ascii(name))} that is no Base64") from error
-
-
-def _system(given: Any) -> Mapping[str, str]:
-    if not given:
-        return _NO_SYSTEM
-    if not isinstance(given, dict):
-        raise Unreadable("has Attributes that are no JSON object")
-    if all(type(value) is str for value in given.values()):
-        return given
-    # Numbers are text in SQS's answers, and not in everybody's.
-    return {
-        name: str(value)
-        for name, value in given.items()
-        if isinstance(value, (str, int)) and not isinstance(value, bool)
-    }
+        raise _Unreadable(f"has an attribute {short(ascii(name))} that is no Base64") from error
 
 
 # -------------------------------------------------------------------------------- queues
 
 
-def text_of(answer: Mapping[str, Any], name: str) -> str | None:
-    """A text such as a queue's URL; `None` where it is absent, null or empty.
+def field_of(operation: str, queue: str | None, answer: Mapping[str, Any], name: str) -> str:
+    """A text such as a queue's URL; empty where it is absent or null.
 
     Raises:
-        Unreadable: It is something else, or would not do in a line of a log.
+        QueueError: It is something else, or would not do in a line of a log.
     """
-    value = answer.get(name)
-    if value is None or value == "":
-        return None
+    value = answer.get(name) or ""
     if not isinstance(value, str) or not value.isprintable():
-        raise Unreadable(f"its {name} is no text")
+        raise unreadable(operation, queue, f"its {name} is no text")
     return value
 
 
-def texts_of(answer: Mapping[str, Any], name: str) -> dict[str, str]:
+def url_of(operation: str, name: str, answer: Mapping[str, Any]) -> str:
+    """The URL of the queue that was asked for by *name*.
+
+    Raises:
+        QueueError: There is none.
+    """
+    url = field_of(operation, name, answer, "QueueUrl")
+    if not url:
+        raise unreadable(operation, name, "it has no queue URL")
+    return url
+
+
+def texts_of(
+    operation: str, queue_url: str, answer: Mapping[str, Any], name: str
+) -> dict[str, str]:
     """Names and texts, such as tags.
 
     Raises:
-        Unreadable: They are something else.
+        QueueError: They are something else.
     """
     given = answer.get(name) or {}
     if not isinstance(given, dict):
-        raise Unreadable(f"its {name} are no JSON object")
+        raise unreadable(operation, queue_url, f"its {name} are no JSON object")
     texts = {}
     for key, value in given.items():
         if isinstance(value, (dict, list, float)):
-            raise Unreadable(f"its {name} are not all texts")
+            raise unreadable(operation, queue_url, f"its {name} are not all texts")
         if value is not None:
             texts[key] = value if isinstance(value, str) else str(value)
     return texts
 
 
-def urls_of(answer: Mapping[str, Any], name: str) -> list[str]:
-    """The URLs of queues.
+def page_of(answer: Mapping[str, Any]) -> Page:
+    """A page of a listing of queues.
 
     Raises:
-        Unreadable: They are something else.
+        QueueError: It is something else.
     """
-    urls = [url for url in _items(answer, name) if url is not None]
-    if not all(isinstance(url, str) and url.isprintable() for url in urls):
-        raise Unreadable(f"its {name} are not all URLs")
-    return urls
-
-
-def _items(answer: Mapping[str, Any], name: str) -> Sequence[Any]:
-    given = answer.get(name)
-    if not given:
-        return ()
+    given = answer.get("QueueUrls") or ()
     if not isinstance(given, (list, tuple)):
-        raise Unreadable(f"its {name} are no JSON array")
-    return given
+        raise unreadable("ListQueues", None, "its QueueUrls are no JSON array")
+    urls = [url for url in given if url is not None]
+    if not all(isinstance(url, str) and url.isprintable() for url in urls):
+        raise unreadable("ListQueues", None, "its QueueUrls are not all URLs")
+    return Page(urls, field_of("ListQueues", None, answer, "NextToken"))

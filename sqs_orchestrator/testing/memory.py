@@ -21,7 +21,7 @@ from typing import Any, Final, TypeVar
 from ..core import limits
 from ..errors import AccessDenied, QueueError, QueueNotFound, Throttled
 from ..sqs.clock import Clock
-from ..sqs.port import Failure, Listing, Received, SendEntry
+from ..sqs.port import Failure, Page, Received, SendEntry
 from .faults import Faults
 from .queues import Queue, Refused, StoredMessage, check_new, size_of
 
@@ -169,7 +169,9 @@ class MemoryServer:
         self._deleted[key] = _now()
         self._wake(queue)
 
-    def listing(self, account: str, prefix: str, limit: int | None) -> Listing:
+    def page(self, account: str, prefix: str, limit: int, token: str) -> Page:
+        """A page of a listing; *token* is the last name of the page before."""
+        _check_range("MaxResults", limit, 1, limits.LIST_QUEUES_PAGE)
         now = _now()
         names = [
             name
@@ -181,10 +183,9 @@ class MemoryServer:
             for (owner, name), at in self._deleted.items()
             if owner == account and now < at + self.listing_lag and name not in names
         ]
-        urls = [self.url(name, account) for name in sorted(names) if name.startswith(prefix)]
-        if limit is not None and len(urls) > limit:
-            return Listing(urls[:limit], complete=False)
-        return Listing(urls)
+        names = sorted(name for name in names if name.startswith(prefix) and name > token)
+        urls = [self.url(name, account) for name in names[:limit]]
+        return Page(urls, names[limit - 1] if len(names) > limit else "")
 
     def send(self, queue: Queue, entry: SendEntry) -> str | Failure:
         result = queue.send(entry, self._new_id, _now(), epoch=self.epoch)
@@ -304,18 +305,11 @@ class MemorySQS(Faults):
         self.account = account or self.server.account
         self.calls: Counter[str] = Counter()
         """How often this client called each operation."""
-        self._clock = Clock()
+        self.clock = Clock()
+        self.region = self.server.region
 
     def __repr__(self) -> str:
         return f"<MemorySQS of {self.server!r}>"
-
-    @property
-    def clock(self) -> Clock:
-        return self._clock
-
-    @property
-    def region(self) -> str | None:
-        return self.server.region
 
     # ------------------------------------------------------------------- messages
 
@@ -422,9 +416,11 @@ class MemorySQS(Faults):
             lambda: self.server.find(queue_url).described(list(names), _now()),
         )
 
-    async def list_queues(self, prefix: str, *, limit: int | None = None) -> Listing:
+    async def list_queues(
+        self, prefix: str, *, limit: int = limits.LIST_QUEUES_PAGE, token: str = ""
+    ) -> Page:
         return await self._call(
-            "ListQueues", None, lambda: self.server.listing(self.account, prefix, limit)
+            "ListQueues", None, lambda: self.server.page(self.account, prefix, limit, token)
         )
 
     async def list_queue_tags(self, queue_url: str) -> dict[str, str]:
@@ -499,7 +495,7 @@ class MemorySQS(Faults):
 
     def _observe(self) -> None:
         # The Date header of HTTP has whole seconds.
-        self._clock.observe_epoch(math.floor(self.server.now()))
+        self.clock.observe_epoch(math.floor(self.server.now()))
 
     def _error(self, operation: str, queue: str | None, refusal: Refused) -> QueueError:
         self._observe()

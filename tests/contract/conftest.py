@@ -22,9 +22,12 @@ import pytest
 import pytest_asyncio
 from aiobotocore.session import AioSession
 
+from sqs_orchestrator.sqs.calls import RemoteSQS
+from sqs_orchestrator.sqs.config import make_config
 from sqs_orchestrator.sqs.port import SQS
-from sqs_orchestrator.sqs.transports.lean import open_lean, template_of
-from sqs_orchestrator.sqs.transports.stock import BotoSQS, make_config
+from sqs_orchestrator.sqs.transports.lean import open_lean
+from sqs_orchestrator.sqs.transports.stock import StockTransport
+from sqs_orchestrator.sqs.transports.template import template_of
 from sqs_orchestrator.testing import MemorySQS
 from tests.servers import CREDENTIALS
 
@@ -101,13 +104,13 @@ async def make_client(
         session.create_client("sqs", **options) as polling_client,
     ):
         if not kind.endswith(LEAN):
-            yield lambda: BotoSQS(client, polling_client)
+            yield lambda: RemoteSQS(client, StockTransport(client, polling_client))
             return
         way = await template_of(client)
         async with AsyncExitStack() as stack:
             # Several, since each has a clock of its own.
-            ports = [await stack.enter_async_context(open_lean(client, way)) for _ in range(3)]
-            yield ports.pop
+            leans = [await stack.enter_async_context(open_lean(way)) for _ in range(3)]
+            yield lambda: RemoteSQS(client, leans.pop())
 
 
 @pytest.fixture

@@ -15,8 +15,11 @@ from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
 
 from sqs_orchestrator.errors import AccessDenied, QueueError, QueueNotFound, Throttled
+from sqs_orchestrator.sqs.calls import RemoteSQS
+from sqs_orchestrator.sqs.config import make_config
+from sqs_orchestrator.sqs.listing import list_queues
 from sqs_orchestrator.sqs.port import Failure, SendEntry
-from sqs_orchestrator.sqs.transports.stock import BotoSQS, make_config
+from sqs_orchestrator.sqs.transports.stock import StockTransport
 from tests.servers import CREDENTIALS
 
 pytestmark = pytest.mark.server
@@ -86,7 +89,7 @@ async def wire() -> AsyncIterator[Wire]:
 
 
 @pytest_asyncio.fixture
-async def sqs(wire: Wire, session: AioSession) -> AsyncIterator[BotoSQS]:
+async def sqs(wire: Wire, session: AioSession) -> AsyncIterator[RemoteSQS]:
     config = make_config(AioConfig(read_timeout=0.2))
     async with session.create_client(
         "sqs",
@@ -94,26 +97,26 @@ async def sqs(wire: Wire, session: AioSession) -> AsyncIterator[BotoSQS]:
         config=config,
         **CREDENTIALS,
     ) as client:
-        yield BotoSQS(client)
+        yield RemoteSQS(client, StockTransport(client))
 
 
 QUEUE = "https://sqs.us-east-1.amazonaws.com/123456789012/orders"
 
 
-async def failing(sqs: BotoSQS) -> QueueError:
+async def failing(sqs: RemoteSQS) -> QueueError:
     with pytest.raises(QueueError) as caught:
         await sqs.send(QUEUE, [SendEntry("x")])
     return caught.value
 
 
-async def test_reset_after_the_request_may_have_done_it(sqs: BotoSQS, wire: Wire) -> None:
+async def test_reset_after_the_request_may_have_done_it(sqs: RemoteSQS, wire: Wire) -> None:
     wire.answer = None
     error = await failing(sqs)
     assert (error.transient, error.maybe_done) == (True, True)
     assert len(wire.requests) == 1  # nobody but the library tries again
 
 
-async def test_read_timeout_may_have_done_it(sqs: BotoSQS, wire: Wire) -> None:
+async def test_read_timeout_may_have_done_it(sqs: RemoteSQS, wire: Wire) -> None:
     wire.stalls = True
     error = await failing(sqs)
     assert (error.transient, error.maybe_done) == (True, True)
@@ -137,26 +140,26 @@ async def test_read_timeout_may_have_done_it(sqs: BotoSQS, wire: Wire) -> None:
     ],
 )
 async def test_answer_that_makes_no_sense_may_have_done_it(
-    sqs: BotoSQS, wire: Wire, body: str, kind: str
+    sqs: RemoteSQS, wire: Wire, body: str, kind: str
 ) -> None:
     wire.says(body, kind=kind)
     error = await failing(sqs)
     assert (error.transient, error.maybe_done) == (True, True)
 
 
-async def test_bytes_that_are_no_http_may_have_done_it(sqs: BotoSQS, wire: Wire) -> None:
+async def test_bytes_that_are_no_http_may_have_done_it(sqs: RemoteSQS, wire: Wire) -> None:
     wire.answer = b"220 smtp.example.com ESMTP\r\n\r\n"
     error = await failing(sqs)
     assert (error.transient, error.maybe_done) == (True, True)
 
 
-async def test_web_page_is_no_empty_poll(sqs: BotoSQS, wire: Wire) -> None:
+async def test_web_page_is_no_empty_poll(sqs: RemoteSQS, wire: Wire) -> None:
     wire.says("<html>Please log in</html>", kind="text/html; charset=utf-8")
     with pytest.raises(QueueError, match="HTML"):
         await sqs.receive(QUEUE, wait_time=0)
 
 
-async def test_message_without_a_body_is_no_message(sqs: BotoSQS, wire: Wire) -> None:
+async def test_message_without_a_body_is_no_message(sqs: RemoteSQS, wire: Wire) -> None:
     wire.says('{"Messages": [{"MessageId": "m"}]}')
     with pytest.raises(QueueError) as caught:
         await sqs.receive(QUEUE, wait_time=0)
@@ -164,7 +167,7 @@ async def test_message_without_a_body_is_no_message(sqs: BotoSQS, wire: Wire) ->
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
-async def test_server_fault_may_have_done_it(sqs: BotoSQS, wire: Wire, status: int) -> None:
+async def test_server_fault_may_have_done_it(sqs: RemoteSQS, wire: Wire, status: int) -> None:
     for body, kind in (("<html>Bad</html>", "text/html"), ("", ""), ('{"message": "x"}', "")):
         wire.says(body, status=status, kind=kind)
         error = await failing(sqs)
@@ -183,7 +186,7 @@ async def test_server_fault_may_have_done_it(sqs: BotoSQS, wire: Wire, status: i
     ],
 )
 async def test_refusal_by_its_json_type(
-    sqs: BotoSQS, wire: Wire, code: str, kind: type[QueueError]
+    sqs: RemoteSQS, wire: Wire, code: str, kind: type[QueueError]
 ) -> None:
     wire.refuses(code)
     error = await failing(sqs)
@@ -191,7 +194,7 @@ async def test_refusal_by_its_json_type(
     assert "said so" in str(error)
 
 
-async def test_refusal_by_its_query_header(sqs: BotoSQS, wire: Wire) -> None:
+async def test_refusal_by_its_query_header(sqs: RemoteSQS, wire: Wire) -> None:
     wire.refuses(
         "QueueDoesNotExist",
         x_amzn_query_error="AWS.SimpleQueueService.NonExistentQueue;Sender",
@@ -201,7 +204,7 @@ async def test_refusal_by_its_query_header(sqs: BotoSQS, wire: Wire) -> None:
     assert error.code == "QueueDoesNotExist"
 
 
-async def test_refused_signature_names_the_clock(sqs: BotoSQS, wire: Wire) -> None:
+async def test_refused_signature_names_the_clock(sqs: RemoteSQS, wire: Wire) -> None:
     body = {
         "__type": "com.amazon.coral.service#InvalidSignatureException",
         "message": "Signature not yet current: 2033 is still later than 2023",
@@ -213,7 +216,7 @@ async def test_refused_signature_names_the_clock(sqs: BotoSQS, wire: Wire) -> No
     assert sqs.clock.now() == pytest.approx(0, abs=60)
 
 
-async def test_every_answer_shows_the_clock(sqs: BotoSQS, wire: Wire) -> None:
+async def test_every_answer_shows_the_clock(sqs: RemoteSQS, wire: Wire) -> None:
     wire.refuses("AccessDeniedException", 403, Date=DATE)
     await failing(sqs)
     assert sqs.clock.now() == pytest.approx(1_699_963_200, abs=60)
@@ -222,7 +225,7 @@ async def test_every_answer_shows_the_clock(sqs: BotoSQS, wire: Wire) -> None:
     assert sqs.clock.now() == pytest.approx(2_000_000_000, abs=60)
 
 
-async def test_forgotten_entry_gets_a_failure_to_try_again(sqs: BotoSQS, wire: Wire) -> None:
+async def test_forgotten_entry_gets_a_failure_to_try_again(sqs: RemoteSQS, wire: Wire) -> None:
     wire.says(
         json.dumps(
             {
@@ -238,7 +241,7 @@ async def test_forgotten_entry_gets_a_failure_to_try_again(sqs: BotoSQS, wire: W
     assert sent == "m2"
 
 
-async def test_entries_travel_with_nothing_but_what_they_have(sqs: BotoSQS, wire: Wire) -> None:
+async def test_entries_travel_with_nothing_but_what_they_have(sqs: RemoteSQS, wire: Wire) -> None:
     wire.says('{"Successful": [{"Id": "0", "MessageId": "m"}]}')
     await sqs.send(QUEUE, [SendEntry("a"), SendEntry("b", delay=0, group_id="g")])
     assert wire.requests[0] == {
@@ -250,7 +253,7 @@ async def test_entries_travel_with_nothing_but_what_they_have(sqs: BotoSQS, wire
     }
 
 
-async def test_receive_asks_for_what_the_library_needs(sqs: BotoSQS, wire: Wire) -> None:
+async def test_receive_asks_for_what_the_library_needs(sqs: RemoteSQS, wire: Wire) -> None:
     wire.says("{}")
     await sqs.receive(QUEUE, max_messages=3, wait_time=0, visibility_timeout=0)
     assert wire.requests[0] == {
@@ -267,9 +270,9 @@ async def test_receive_asks_for_what_the_library_needs(sqs: BotoSQS, wire: Wire)
     }
 
 
-async def test_listing_reads_page_by_page(sqs: BotoSQS, wire: Wire) -> None:
+async def test_listing_reads_page_by_page(sqs: RemoteSQS, wire: Wire) -> None:
     wire.says('{"QueueUrls": ["u1", "u2"], "NextToken": "t"}')
-    listing = await sqs.list_queues("p", limit=4)
+    listing = await list_queues(sqs, "p", limit=4)
     assert (list(listing.urls), listing.complete) == (["u1", "u2", "u1", "u2"], False)
     assert wire.requests == [
         {"QueueNamePrefix": "p", "MaxResults": 4},
@@ -277,9 +280,11 @@ async def test_listing_reads_page_by_page(sqs: BotoSQS, wire: Wire) -> None:
     ]
 
 
-async def test_listing_of_a_server_that_ignores_the_limit_is_cut(sqs: BotoSQS, wire: Wire) -> None:
+async def test_listing_of_a_server_that_ignores_the_limit_is_cut(
+    sqs: RemoteSQS, wire: Wire
+) -> None:
     wire.says('{"QueueUrls": ["u1", "u2", "u3"]}')
-    listing = await sqs.list_queues("p", limit=2)
+    listing = await list_queues(sqs, "p", limit=2)
     assert (list(listing.urls), listing.complete) == (["u1", "u2"], False)
 
 
@@ -294,7 +299,7 @@ async def test_unreachable_endpoint_is_named_and_did_nothing(
     async with session.create_client(
         "sqs", endpoint_url=url, config=make_config(), **CREDENTIALS
     ) as client:
-        error = await failing(BotoSQS(client))
+        error = await failing(RemoteSQS(client, StockTransport(client)))
     assert (error.transient, error.maybe_done) == (True, False)
     assert f"{url}/ is unreachable" in str(error)
 
@@ -310,7 +315,7 @@ async def test_missing_credentials_are_access_denied(
         region_name="us-east-1",
         config=make_config(),
     ) as client:
-        error = await failing(BotoSQS(client))
+        error = await failing(RemoteSQS(client, StockTransport(client)))
     assert type(error) is AccessDenied
     assert wire.requests == []
 
@@ -325,7 +330,7 @@ async def test_closed_client_is_a_mistake_of_the_program(session: AioSession, wi
         config=make_config(),
         **CREDENTIALS,
     ) as client:
-        sqs = BotoSQS(client)
+        sqs = RemoteSQS(client, StockTransport(client))
     with pytest.raises(RuntimeError, match="closed"):
         await sqs.list_queues("x")
 
@@ -341,7 +346,7 @@ async def test_receives_go_through_the_polling_client(session: AioSession, wire:
         session.create_client("sqs", **options) as client,
         session.create_client("sqs", **options) as polling_client,
     ):
-        sqs = BotoSQS(client, polling_client)
+        sqs = RemoteSQS(client, StockTransport(client, polling_client))
         await sqs.list_queues("warm up")
         await sqs.receive(QUEUE, wait_time=0)
         wire.stalls = True

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from sqs_orchestrator.errors import QueueError, QueueNotFound
+from sqs_orchestrator.sqs.listing import list_queues
 from sqs_orchestrator.sqs.port import SQS, SendEntry
 
 from .conftest import MakeClient, MakeQueue
@@ -139,14 +140,14 @@ async def test_queue_without_tags_lists_none(sqs: SQS, make_queue: MakeQueue) ->
 
 async def test_list_queues_finds_by_prefix(sqs: SQS, make_queue: MakeQueue, prefix: str) -> None:
     urls = [await make_queue(name) for name in ("a1", "a2", "b1")]
-    listing = await sqs.list_queues(f"{prefix}a")
+    listing = await list_queues(sqs, f"{prefix}a")
     assert sorted(listing.urls) == sorted(urls[:2])
     assert listing.complete
 
 
 async def test_list_queues_stops_at_its_limit(sqs: SQS, make_queue: MakeQueue, prefix: str) -> None:
     urls = {await make_queue(f"q{number}") for number in range(5)}
-    some = await sqs.list_queues(prefix, limit=3)
+    some = await list_queues(sqs, prefix, limit=3)
     assert len(some.urls) == 3
     assert set(some.urls) < urls
     assert not some.complete
@@ -157,15 +158,30 @@ async def test_list_queues_within_its_limit_is_complete(
 ) -> None:
     urls = {await make_queue(f"q{number}") for number in range(3)}
     for limit in (3, 4):
-        listing = await sqs.list_queues(prefix, limit=limit)
+        listing = await list_queues(sqs, prefix, limit=limit)
         assert set(listing.urls) == urls
         assert listing.complete
 
 
 async def test_list_queues_finds_none(sqs: SQS, prefix: str) -> None:
-    listing = await sqs.list_queues(prefix)
+    listing = await list_queues(sqs, prefix)
     assert list(listing.urls) == []
     assert listing.complete
+
+
+async def test_pages_of_a_listing_follow_each_other(
+    sqs: SQS, make_queue: MakeQueue, prefix: str
+) -> None:
+    urls = [await make_queue(f"q{number}") for number in range(5)]
+    found: list[str] = []
+    token = ""
+    for most in (2, 2, 1):
+        page = await sqs.list_queues(prefix, limit=2, token=token)
+        assert len(page.urls) == most
+        found += page.urls
+        token = page.next_token
+    assert sorted(found) == urls
+    assert not token
 
 
 async def test_list_queues_without_prefix_finds_all(sqs: SQS, make_queue: MakeQueue) -> None:

@@ -272,7 +272,7 @@ async def test_sweeper_that_keeps_failing_no_longer_says_that_it_sweeps(me: Requ
 
 
 async def test_sweeping_outlives_a_bug(me: Requester, caplog: pytest.LogCaptureFixture) -> None:
-    async def broken(prefix: str, *, limit: int | None = None) -> None:
+    async def broken(prefix: str, *, limit: int = 0, token: str = "") -> None:
         raise KeyError("bug")
 
     me.sqs.list_queues = broken  # type: ignore[method-assign, assignment]

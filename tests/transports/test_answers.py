@@ -13,6 +13,8 @@ import traceback
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from email.utils import formatdate
+from hashlib import md5
+from types import SimpleNamespace
 from typing import Any
 
 import botocore.exceptions as boto
@@ -23,23 +25,27 @@ from aiohttp import web
 
 from sqs_orchestrator.errors import AccessDenied, QueueError, QueueNotFound, Throttled
 from sqs_orchestrator.sqs import answers
-from sqs_orchestrator.sqs.answers import CONTENT_TYPE, check
-from sqs_orchestrator.sqs.clock import epoch_of
+from sqs_orchestrator.sqs.answers import CONTENT_TYPE, answer_of
+from sqs_orchestrator.sqs.calls import RemoteSQS
+from sqs_orchestrator.sqs.checksums import md5_of_attributes
+from sqs_orchestrator.sqs.clock import Clock, epoch_of
+from sqs_orchestrator.sqs.config import make_config
 from sqs_orchestrator.sqs.failures import Foreign
+from sqs_orchestrator.sqs.listing import list_queues
 from sqs_orchestrator.sqs.opening import open_sqs
 from sqs_orchestrator.sqs.port import Failure, Received, SendEntry
 from sqs_orchestrator.sqs.transports import lean
-from sqs_orchestrator.sqs.transports import stock as client
-from sqs_orchestrator.sqs.transports.stock import BotoSQS
+from sqs_orchestrator.sqs.transports.stock import StockTransport
 
 from .test_lean import (
+    BINARY,
     OPERATIONS,
     SETTINGS,
+    TEXT,
     URL,
     Answer,
     Request,
     Server,
-    handed_out,
     running,
     said,
 )
@@ -66,10 +72,10 @@ def is_lean(request: pytest.FixtureRequest) -> bool:
 
 
 @pytest_asyncio.fixture
-async def sqs(server: Server, is_lean: bool) -> AsyncIterator[BotoSQS]:
+async def sqs(server: Server, is_lean: bool) -> AsyncIterator[RemoteSQS]:
     """Both paths, each in its turn."""
     async with open_sqs(**SETTINGS | {"endpoint_url": server.url}, lean=is_lean) as port:
-        assert isinstance(port, lean.LeanSQS) is is_lean
+        assert ("LeanTransport" in repr(port)) is is_lean
         yield port
 
 
@@ -98,9 +104,11 @@ def raw(body: bytes, status: int = 200, **headers: str) -> Answer:
         (None, b"", False),  # ElasticMQ, where it has nothing to say
     ],
 )
-def test_success_is_known_by_its_form(kind: str | None, body: bytes, sure: bool) -> None:
-    headers = {} if kind is None else {"Content-Type": kind}
-    assert check("ReceiveMessage", 200, headers, body) is sure
+async def test_success_is_known_by_its_form(kind: str | None, body: bytes, sure: bool) -> None:
+    headers = {"Date": formatdate(usegmt=True)} | ({} if kind is None else {"Content-Type": kind})
+    clock = Clock()
+    assert answer_of("ReceiveMessage", 200, headers, body, clock) == json.loads(body or b"{}")
+    assert clock.known is sure
 
 
 @pytest.mark.parametrize(
@@ -119,7 +127,7 @@ def test_success_is_known_by_its_form(kind: str | None, body: bytes, sure: bool)
 def test_what_has_another_form_is_no_success(status: int, kind: str | None, body: bytes) -> None:
     headers = {} if kind is None else {"Content-Type": kind}
     with pytest.raises(Foreign):
-        check("ReceiveMessage", status, headers, body)
+        answer_of("ReceiveMessage", status, headers, body, Clock())
 
 
 @pytest.mark.parametrize(
@@ -139,7 +147,7 @@ def test_refusal_is_known_by_its_form(
     headers: dict[str, str], body: bytes, code: str | None
 ) -> None:
     with pytest.raises(boto.ClientError) as caught:
-        check("SendMessageBatch", 400, headers, body)
+        answer_of("SendMessageBatch", 400, headers, body, Clock())
     assert caught.value.response["Error"]["Code"] == (code or "ThrottlingException")
 
 
@@ -164,7 +172,7 @@ def test_refusal_is_known_by_its_form(
 @pytest.mark.parametrize("status", [400, 403, 404, 500])
 def test_what_has_another_form_is_no_refusal(status: int, kind: str, body: bytes) -> None:
     with pytest.raises(Foreign):
-        check("SendMessageBatch", status, {"Content-Type": kind}, body)
+        answer_of("SendMessageBatch", status, {"Content-Type": kind}, body, Clock())
 
 
 # ----------------------------------------------------------------- somebody else's answer
@@ -172,7 +180,7 @@ def test_what_has_another_form_is_no_refusal(status: int, kind: str, body: bytes
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 async def test_page_of_somebody_else_is_shown_and_passes(
-    server: Server, sqs: BotoSQS, operation: str
+    server: Server, sqs: RemoteSQS, operation: str
 ) -> None:
     for status in (200, 302, 400, 401, 403, 404, 407, 410, 421, 425, 451, 500, 503):
         server.answer = said(PAGE, status, Content_Type="text/html")
@@ -190,7 +198,7 @@ async def test_page_of_somebody_else_is_shown_and_passes(
 
 
 async def test_no_more_of_a_page_is_shown_than_tells_what_it_is(
-    server: Server, sqs: BotoSQS
+    server: Server, sqs: RemoteSQS
 ) -> None:
     server.answer = said(f"{'X' * 200}{'Y' * 1_000_000}", 403, Content_Type="text/html")
     with pytest.raises(QueueError) as caught:
@@ -202,7 +210,7 @@ async def test_no_more_of_a_page_is_shown_than_tells_what_it_is(
 
 @pytest.mark.parametrize("body", ["[" * 100_000, '{"Messages": ["%s"]}' % ("m" * 100_000)])
 async def test_no_more_of_an_odd_answer_is_shown_either(
-    server: Server, sqs: BotoSQS, body: str
+    server: Server, sqs: RemoteSQS, body: str
 ) -> None:
     server.answer = raw(body.encode())
     with pytest.raises(QueueError) as caught:
@@ -211,7 +219,7 @@ async def test_no_more_of_an_odd_answer_is_shown_either(
 
 
 async def test_refusal_of_sqs_s_is_one_short_line_in_a_traceback_too(
-    server: Server, sqs: BotoSQS
+    server: Server, sqs: RemoteSQS
 ) -> None:
     server.answer = said({"__type": "x#Odd", "message": "no\nERROR forged" + "x" * 50_000}, 400)
     with pytest.raises(QueueError) as caught:
@@ -222,7 +230,7 @@ async def test_refusal_of_sqs_s_is_one_short_line_in_a_traceback_too(
     assert len(text) < 10_000
 
 
-async def test_code_in_a_form_that_is_not_sqs_s_is_shown(server: Server, sqs: BotoSQS) -> None:
+async def test_code_in_a_form_that_is_not_sqs_s_is_shown(server: Server, sqs: RemoteSQS) -> None:
     xml = "<Error><Code>AccessDenied</Code><Message>By the firewall</Message></Error>"
     server.answer = said(xml, 400, Content_Type="application/xml")
     with pytest.raises(QueueError, match="<Code>AccessDenied</Code>") as caught:
@@ -239,7 +247,7 @@ async def test_code_in_a_form_that_is_not_sqs_s_is_shown(server: Server, sqs: Bo
         "<ThrottlingException><Message>Rate</Message></ThrottlingException>",
     ],
 )
-async def test_throttling_in_xml_is_throttling(server: Server, sqs: BotoSQS, body: str) -> None:
+async def test_throttling_in_xml_is_throttling(server: Server, sqs: RemoteSQS, body: str) -> None:
     server.answer = said(body, 400, Content_Type="text/xml")
     with pytest.raises(Throttled) as caught:
         await sqs.list_queues("")
@@ -247,7 +255,7 @@ async def test_throttling_in_xml_is_throttling(server: Server, sqs: BotoSQS, bod
     assert not caught.value.maybe_done
 
 
-async def test_429_of_a_proxy_is_throttling(server: Server, sqs: BotoSQS) -> None:
+async def test_429_of_a_proxy_is_throttling(server: Server, sqs: RemoteSQS) -> None:
     server.answer = said(PAGE, 429, Content_Type="text/html")
     with pytest.raises(Throttled, match="Please log in") as caught:
         await sqs.list_queues("")
@@ -256,7 +264,7 @@ async def test_429_of_a_proxy_is_throttling(server: Server, sqs: BotoSQS) -> Non
 
 
 @pytest.mark.parametrize("body", [PAGE, ""])
-async def test_413_is_final_whoever_says_it(server: Server, sqs: BotoSQS, body: str) -> None:
+async def test_413_is_final_whoever_says_it(server: Server, sqs: RemoteSQS, body: str) -> None:
     server.answer = said(body, 413, Content_Type="text/html")
     with pytest.raises(QueueError) as caught:
         await sqs.send(URL, [SendEntry("x")])
@@ -268,7 +276,7 @@ async def test_413_is_final_whoever_says_it(server: Server, sqs: BotoSQS, body: 
     ("code", "kind"), [("AccessDenied", AccessDenied), ("NonExistentQueue", QueueNotFound)]
 )
 async def test_refusal_of_sqs_s_in_the_older_protocol_counts(
-    server: Server, sqs: BotoSQS, code: str, kind: type[QueueError]
+    server: Server, sqs: RemoteSQS, code: str, kind: type[QueueError]
 ) -> None:
     body = QUERY_ERROR.format(f"AWS.SimpleQueueService.{code}")
     server.answer = said(body, 403, Content_Type="text/xml")
@@ -277,7 +285,7 @@ async def test_refusal_of_sqs_s_in_the_older_protocol_counts(
 
 
 async def test_client_of_the_caller_s_hears_what_it_always_does(
-    server: Server, sqs: BotoSQS
+    server: Server, sqs: RemoteSQS
 ) -> None:
     server.answer = said(PAGE, 403, Content_Type="text/html")
     with pytest.raises(boto.ClientError):
@@ -302,7 +310,7 @@ async def test_client_of_the_caller_s_hears_what_it_always_does(
     ],
 )
 async def test_malformed_answer_is_explained_in_words(
-    server: Server, sqs: BotoSQS, body: bytes, words: str
+    server: Server, sqs: RemoteSQS, body: bytes, words: str
 ) -> None:
     server.answer = raw(body)
     with pytest.raises(QueueError, match=words) as caught:
@@ -314,7 +322,7 @@ async def test_malformed_answer_is_explained_in_words(
 @pytest.mark.parametrize("body", [b"{", b"<html>", b"[]", b"null", b'{"Messages": [{"Mess'])
 @pytest.mark.parametrize("operation", ["TagQueue", "ReceiveMessage", "ListQueues"])
 async def test_what_is_not_json_is_no_empty_answer(
-    server: Server, sqs: BotoSQS, operation: str, body: bytes
+    server: Server, sqs: RemoteSQS, operation: str, body: bytes
 ) -> None:
     server.answer = raw(body)
     with pytest.raises(QueueError, match="cannot be read as SQS's own"):
@@ -323,7 +331,7 @@ async def test_what_is_not_json_is_no_empty_answer(
 
 @pytest.mark.parametrize("message_id", ["absent", None, "", 7, [], {}])
 async def test_confirmation_without_an_id_is_none(
-    server: Server, sqs: BotoSQS, message_id: Any
+    server: Server, sqs: RemoteSQS, message_id: Any
 ) -> None:
     nameless = {"Id": "0", "MessageId": message_id}
     if message_id == "absent":
@@ -336,7 +344,7 @@ async def test_confirmation_without_an_id_is_none(
 
 
 async def test_entry_that_was_not_in_the_batch_costs_the_others_nothing(
-    server: Server, sqs: BotoSQS
+    server: Server, sqs: RemoteSQS
 ) -> None:
     server.answer = said({"Successful": [{"Id": each, "MessageId": "m"} for each in ("9", "0")]})
     assert await sqs.send(URL, [SendEntry("x")]) == ["m"]
@@ -359,7 +367,7 @@ GOOD = {"MessageId": "good", "ReceiptHandle": "h", "Body": "b"}
     ],
 )
 async def test_message_that_cannot_be_read_costs_the_others_nothing(
-    server: Server, sqs: BotoSQS, odd: dict[str, Any], caplog: pytest.LogCaptureFixture
+    server: Server, sqs: RemoteSQS, odd: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     server.answer = handed_out({"Body": "x"} | odd, GOOD)
     assert await sqs.receive(URL) == [Received("good", "h", "b")]
@@ -383,12 +391,108 @@ async def test_message_that_cannot_be_read_costs_the_others_nothing(
     ],
 )
 async def test_field_of_a_wrong_type_makes_a_message_unreadable(
-    server: Server, sqs: BotoSQS, odd: dict[str, Any]
+    server: Server, sqs: RemoteSQS, odd: dict[str, Any]
 ) -> None:
     server.answer = handed_out({"Body": "x"} | odd)
     with pytest.raises(QueueError, match="cannot be read") as caught:
         await sqs.receive(URL)
     assert caught.value.transient
+
+
+# --------------------------------------------------------------------------------- MD5s
+
+
+def sent(**digests: str) -> Answer:
+    results = [{"Id": "0", "MessageId": "m"}, {"Id": "1", "MessageId": "n", **digests}]
+    return said({"Successful": results})
+
+
+ENTRIES = [SendEntry("x"), SendEntry("ü", {"t": TEXT, "b": BINARY})]
+RIGHT = {
+    "MD5OfMessageBody": md5("ü".encode()).hexdigest(),
+    "MD5OfMessageAttributes": md5_of_attributes({"t": TEXT, "b": BINARY}),
+}
+
+
+async def test_confirmation_with_the_right_digests_is_taken(server: Server, sqs: RemoteSQS) -> None:
+    server.answer = sent(**RIGHT)
+    assert await sqs.send(URL, ENTRIES) == ["m", "n"]
+
+
+@pytest.mark.parametrize("name", RIGHT)
+async def test_confirmation_with_another_digest_fails_its_entry_alone(
+    server: Server, sqs: RemoteSQS, name: str
+) -> None:
+    server.answer = sent(**RIGHT | {name: "0" * 32})
+    right, failure = await sqs.send(URL, ENTRIES)
+    assert right == "m"
+    assert isinstance(failure, Failure)
+    assert failure.code == "ChecksumMismatch"
+    assert "MD5" in failure.message
+    assert not failure.sender_fault
+    assert failure.maybe_done
+
+
+@pytest.mark.parametrize("wrong", ["-1", "2", "\u0661", 1, None, [], "x"])
+async def test_confirmation_of_no_entry_of_the_batch_confirms_none(
+    server: Server, sqs: RemoteSQS, wrong: Any
+) -> None:
+    server.answer = said({"Successful": [{"Id": wrong, "MessageId": "m"}]})
+    with pytest.raises(QueueError, match="cannot be read") as caught:
+        await sqs.send(URL, ENTRIES)
+    assert caught.value.maybe_done
+    server.answer = said({"Failed": [{"Id": wrong, "Code": "c", "SenderFault": True}]})
+    with pytest.raises(QueueError, match="cannot be read"):
+        await sqs.send(URL, ENTRIES)
+
+
+async def test_refusal_of_an_entry_is_on_one_line(server: Server, sqs: RemoteSQS) -> None:
+    failed = [{"Id": each, "Code": "c\nd", "Message": "no\nERROR forged"} for each in "01"]
+    server.answer = said({"Failed": failed})
+    for failure in await sqs.send(URL, ENTRIES):
+        assert isinstance(failure, Failure)
+        assert (failure.code, failure.message) == (r"c\nd", r"no\nERROR forged")
+
+
+@pytest.mark.parametrize("name", ["MessageId", "ReceiptHandle", "Body"])
+async def test_message_of_something_else_than_text_is_no_message(
+    server: Server, sqs: RemoteSQS, name: str
+) -> None:
+    server.answer = handed_out({"Body": "b", name: 7})
+    with pytest.raises(QueueError, match="cannot be read"):
+        await sqs.receive(URL)
+
+
+def handed_out(*messages: dict[str, Any]) -> Answer:
+    common = {"MessageId": "m", "ReceiptHandle": "h"}
+    return said({"Messages": [common | message for message in messages]})
+
+
+IN_JSON = {"t": TEXT, "b": BINARY | {"BinaryValue": base64.b64encode(b"\x00\xff").decode()}}
+
+
+async def test_received_message_with_the_right_digests_is_taken(
+    server: Server, sqs: RemoteSQS
+) -> None:
+    message = {"Body": "ü", "MessageAttributes": IN_JSON, "MD5OfBody": RIGHT["MD5OfMessageBody"]}
+    message["MD5OfMessageAttributes"] = RIGHT["MD5OfMessageAttributes"]
+    server.answer = handed_out(message, {"Body": "no digests", "MessageAttributes": IN_JSON})
+    received = await sqs.receive(URL)
+    assert [message.body for message in received] == ["ü", "no digests"]
+    assert all(message.attributes == {"t": TEXT, "b": BINARY} for message in received)
+
+
+@pytest.mark.parametrize("name", ["MD5OfBody", "MD5OfMessageAttributes"])
+async def test_damaged_message_is_left_to_come_back(
+    server: Server, sqs: RemoteSQS, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    damaged = {"MessageId": "bad", "Body": "ü", "MessageAttributes": IN_JSON, name: "0" * 32}
+    server.answer = handed_out(damaged, {"Body": "good"})
+    assert [message.body for message in await sqs.receive(URL)] == ["good"]
+    server.answer = handed_out(damaged)
+    assert await sqs.receive(URL) == []
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * 2
+    assert "bad" in caplog.text
 
 
 # ------------------------------------------------------- absent, null and empty, on both paths
@@ -456,7 +560,7 @@ FIELDS: list[tuple[str, Any, tuple[Any, ...]]] = [
     ("ListQueueTags", {"Tags": {"a": "b", "c": "d"}}, ("Tags", "c")),
 ]
 
-ONE_CALL: dict[str, Callable[[BotoSQS], Awaitable[Any]]] = {
+ONE_CALL: dict[str, Callable[[RemoteSQS], Awaitable[Any]]] = {
     **OPERATIONS,
     "SendMessageBatch": lambda sqs: sqs.send(URL, [SendEntry("x"), SendEntry("y")]),
 }
@@ -495,7 +599,7 @@ async def test_absent_null_and_empty_mean_the_same_on_both_paths(
 @pytest.mark.parametrize("operation", ["GetQueueUrl", "CreateQueue"])
 @pytest.mark.parametrize("content", [ABSENT, None, "", 7, "a\nb"])
 async def test_url_that_is_none_is_no_queue(
-    server: Server, sqs: BotoSQS, operation: str, content: Any
+    server: Server, sqs: RemoteSQS, operation: str, content: Any
 ) -> None:
     server.answer = said(with_field({"QueueUrl": "u"}, ("QueueUrl",), content))
     with pytest.raises(QueueError, match="cannot be read"):
@@ -514,7 +618,7 @@ async def test_url_that_is_none_is_no_queue(
     ],
 )
 async def test_what_is_of_a_wrong_type_is_said_in_words(
-    server: Server, sqs: BotoSQS, operation: str, value: Any
+    server: Server, sqs: RemoteSQS, operation: str, value: Any
 ) -> None:
     server.answer = said(value)
     with pytest.raises(QueueError, match="cannot be read"):
@@ -525,7 +629,7 @@ async def test_what_is_of_a_wrong_type_is_said_in_words(
 
 
 async def test_listing_whose_token_comes_again_ends_with_an_error(
-    server: Server, sqs: BotoSQS
+    server: Server, sqs: RemoteSQS
 ) -> None:
     tokens = iter("abcb")
 
@@ -534,22 +638,22 @@ async def test_listing_whose_token_comes_again_ends_with_an_error(
 
     server.answer = answer
     with pytest.raises(QueueError, match="does not end") as caught:
-        await sqs.list_queues("x")
+        await list_queues(sqs, "x")
     assert not caught.value.transient
     assert len(server.requests) == 4
 
 
 async def test_listing_of_more_pages_than_can_be_ends_with_an_error(
-    server: Server, sqs: BotoSQS, monkeypatch: pytest.MonkeyPatch
+    server: Server, sqs: RemoteSQS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client, "MOST_PAGES", 7)
+    monkeypatch.setattr("sqs_orchestrator.sqs.listing.MOST_PAGES", 7)
 
     async def answer(_: Request) -> web.StreamResponse:
         return web.json_response({"QueueUrls": [], "NextToken": f"t{len(server.requests)}"})
 
     server.answer = answer
     with pytest.raises(QueueError, match="does not end"):
-        await sqs.list_queues("x")
+        await list_queues(sqs, "x")
     assert len(server.requests) == 8
 
 
@@ -575,13 +679,13 @@ def deflated(body: bytes, *, raw: bool) -> bytes:
     ],
 )
 async def test_answer_that_somebody_packed_is_unpacked(
-    server: Server, sqs: BotoSQS, packing: str, packed: bytes
+    server: Server, sqs: RemoteSQS, packing: str, packed: bytes
 ) -> None:
     server.answer = raw(packed, Content_Encoding=packing)
     assert list((await sqs.list_queues("x")).urls) == ["u" * 1000]
 
 
-async def test_page_that_somebody_packed_is_shown(server: Server, sqs: BotoSQS) -> None:
+async def test_page_that_somebody_packed_is_shown(server: Server, sqs: RemoteSQS) -> None:
     packed = gzip.compress(PAGE.encode())
     server.answer = raw(packed, 403, Content_Encoding="gzip", Content_Type="text/html")
     with pytest.raises(QueueError, match="Please log in"):
@@ -600,7 +704,7 @@ async def test_page_that_somebody_packed_is_shown(server: Server, sqs: BotoSQS) 
     ],
 )
 async def test_answer_that_cannot_be_unpacked_is_none(
-    server: Server, sqs: BotoSQS, packing: str, packed: bytes
+    server: Server, sqs: RemoteSQS, packing: str, packed: bytes
 ) -> None:
     server.answer = raw(packed, Content_Encoding=packing)
     with pytest.raises(QueueError, match=f"packed|it is no {packing}") as caught:
@@ -609,7 +713,7 @@ async def test_answer_that_cannot_be_unpacked_is_none(
 
 
 async def test_what_unpacks_to_more_than_sqs_sends_is_refused(
-    server: Server, sqs: BotoSQS, monkeypatch: pytest.MonkeyPatch
+    server: Server, sqs: RemoteSQS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(answers, "MOST_BYTES", 100_000)
     server.answer = raw(gzip.compress(b" " * 100_001), Content_Encoding="gzip")
@@ -621,7 +725,7 @@ async def test_what_unpacks_to_more_than_sqs_sends_is_refused(
 
 @pytest.mark.parametrize("told", [True, False])
 async def test_answer_that_is_larger_than_sqs_sends_is_refused(
-    server: Server, sqs: BotoSQS, monkeypatch: pytest.MonkeyPatch, told: bool
+    server: Server, sqs: RemoteSQS, monkeypatch: pytest.MonkeyPatch, told: bool
 ) -> None:
     for module in (answers, lean):
         monkeypatch.setattr(module, "MOST_BYTES", 100_000)
@@ -650,7 +754,7 @@ def test_a_full_receive_of_whatever_sqs_takes_fits() -> None:
 
 @pytest.mark.parametrize("is_lean", ["lean"], indirect=True)
 async def test_answer_without_an_end_is_cut_off(
-    server: Server, sqs: BotoSQS, monkeypatch: pytest.MonkeyPatch
+    server: Server, sqs: RemoteSQS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lean, "MOST_BYTES", 100_000)
     hung_up = asyncio.Event()
@@ -697,14 +801,29 @@ async def test_answer_that_drips_is_given_up(server: Server, is_lean: bool) -> N
     ("settings", "attempts"),
     [({}, 1), ({"retries": {"total_max_attempts": 3}}, 3), ({"retries": {"mode": "legacy"}}, 5)],
 )
-async def test_call_may_take_its_timeouts_and_its_wait(
-    settings: dict[str, Any], attempts: int
+async def test_call_may_take_its_timeouts_and_its_wait_for_each_attempt_of_the_client(
+    settings: dict[str, Any], attempts: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = AioConfig(connect_timeout=1, read_timeout=25, **settings)
-    settings = SETTINGS | {"endpoint_url": "http://127.0.0.1:1/", "config": config}
-    async with open_sqs(**settings) as sqs:
-        assert (sqs._limit({}), sqs._limit({"WaitTimeSeconds": 20})) == (26, 46)
-        assert sqs._attempts == attempts
+    config = make_config(AioConfig(connect_timeout=1, read_timeout=25, **settings))
+    given: list[float | None] = []
+    timeout = asyncio.timeout
+
+    def noted(delay: float | None) -> asyncio.Timeout:
+        given.append(delay)
+        return timeout(delay)
+
+    async def answer(**_: Any) -> dict[str, Any]:
+        return {}
+
+    events = SimpleNamespace(register=lambda *_, **__: None)
+    client: Any = SimpleNamespace(
+        meta=SimpleNamespace(config=config, events=events), tag_queue=answer, receive_message=answer
+    )
+    monkeypatch.setattr(asyncio, "timeout", noted)
+    transport = StockTransport(client)
+    await transport.call("TagQueue", {})
+    await transport.call("ReceiveMessage", {"WaitTimeSeconds": 20})
+    assert given == [26 * attempts, 46 * attempts]
 
 
 # ------------------------------------------------------------------------------ the clock
@@ -734,7 +853,9 @@ OWN = {"__type": "com.amazonaws.sqs#QueueDoesNotExist", "message": "m"}
         said("<Error><Code>SlowDown</Code></Error>", 503, Content_Type="text/xml"),
     ],
 )
-async def test_nobody_but_sqs_shows_the_time(server: Server, sqs: BotoSQS, answer: Answer) -> None:
+async def test_nobody_but_sqs_shows_the_time(
+    server: Server, sqs: RemoteSQS, answer: Answer
+) -> None:
     server.answer = dated(answer, time.time() + HOUR)
     with contextlib.suppress(QueueError):
         await sqs.list_queues("x")
@@ -742,7 +863,7 @@ async def test_nobody_but_sqs_shows_the_time(server: Server, sqs: BotoSQS, answe
 
 
 async def test_successful_answer_shows_the_time_whatever_a_refusal_showed(
-    server: Server, sqs: BotoSQS
+    server: Server, sqs: RemoteSQS
 ) -> None:
     for off in (HOUR, -HOUR):
         server.answer = dated(said(OWN, 400), time.time() + off)
@@ -760,7 +881,7 @@ async def test_successful_answer_shows_the_time_whatever_a_refusal_showed(
 
 @pytest.mark.parametrize("off", [HOUR, -HOUR])
 async def test_refusal_for_the_time_sets_the_clock_forward_and_back(
-    server: Server, sqs: BotoSQS, off: float
+    server: Server, sqs: RemoteSQS, off: float
 ) -> None:
     server.answer = dated(said({}), time.time() + off)
     await sqs.list_queues("x")
@@ -772,7 +893,7 @@ async def test_refusal_for_the_time_sets_the_clock_forward_and_back(
 
 
 async def test_refusal_for_the_time_by_somebody_else_sets_no_clock(
-    server: Server, sqs: BotoSQS
+    server: Server, sqs: RemoteSQS
 ) -> None:
     skew = "<Error><Code>RequestTimeTooSkewed</Code></Error>"
     server.answer = dated(said(skew, 403, Content_Type="text/xml"), time.time() + HOUR)

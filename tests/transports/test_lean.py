@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import calendar
 import copy
 import functools
@@ -20,6 +19,7 @@ from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import aiobotocore.client
+import aiohttp
 import botocore.handlers
 import pytest
 import pytest_asyncio
@@ -36,13 +36,13 @@ from botocore.stub import Stubber
 import sqs_orchestrator
 from sqs_orchestrator.errors import AccessDenied, QueueError, QueueNotFound, Throttled
 from sqs_orchestrator.sqs.answers import CONTENT_TYPE
-from sqs_orchestrator.sqs.checksums import md5_of_attributes, md5_of_body
+from sqs_orchestrator.sqs.calls import RemoteSQS
 from sqs_orchestrator.sqs.config import make_config
 from sqs_orchestrator.sqs.opening import open_sqs
-from sqs_orchestrator.sqs.port import Failure, SendEntry
-from sqs_orchestrator.sqs.transports import lean
-from sqs_orchestrator.sqs.transports.lean import LeanSQS, NotPlain, open_lean, template_of
-from sqs_orchestrator.sqs.transports.stock import BotoSQS
+from sqs_orchestrator.sqs.port import SendEntry
+from sqs_orchestrator.sqs.transports import template
+from sqs_orchestrator.sqs.transports.lean import open_lean
+from sqs_orchestrator.sqs.transports.template import NotPlain, template_of
 from tests.unit.sqs.test_signing import by_botocore
 
 URL = "http://sqs.eu-west-1.localhost/123456789012/orders"
@@ -155,14 +155,14 @@ def made_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @asynccontextmanager
-async def opened(server: Server, **settings: Any) -> AsyncIterator[LeanSQS]:
+async def opened(server: Server, **settings: Any) -> AsyncIterator[RemoteSQS]:
     async with open_sqs(**SETTINGS | {"endpoint_url": server.url} | settings) as port:
-        assert isinstance(port, LeanSQS)
+        assert "LeanTransport" in repr(port)
         yield port
 
 
 @pytest_asyncio.fixture
-async def sqs(server: Server) -> AsyncIterator[LeanSQS]:
+async def sqs(server: Server) -> AsyncIterator[RemoteSQS]:
     async with opened(server) as port:
         yield port
 
@@ -170,7 +170,7 @@ async def sqs(server: Server) -> AsyncIterator[LeanSQS]:
 # -------------------------------------------------------------------------- what is sent
 
 
-OPERATIONS: dict[str, Callable[[BotoSQS], Awaitable[Any]]] = {
+OPERATIONS: dict[str, Callable[[RemoteSQS], Awaitable[Any]]] = {
     "SendMessageBatch": lambda sqs: sqs.send(
         URL,
         [
@@ -280,8 +280,8 @@ async def test_refreshed_credentials_sign_the_next_call(server: Server) -> None:
     async with session.create_client("sqs", **options) as client:
         way = await template_of(client)
         assert issued == 1
-        async with open_lean(client, way) as sqs:
-            await sqs.tag_queue(URL, {})
+        async with open_lean(way) as transport:
+            await RemoteSQS(client, transport).tag_queue(URL, {})
     [got] = server.requests
     assert issued == 2
     assert "Credential=KEY2/" in got.headers["Authorization"]
@@ -300,20 +300,20 @@ async def test_call_without_credentials_is_denied(
     assert server.requests == []
 
 
-async def test_large_batch_goes_without_a_warning(server: Server, sqs: LeanSQS) -> None:
+async def test_large_batch_goes_without_a_warning(server: Server, sqs: RemoteSQS) -> None:
     server.answer = said(ANSWERS["SendMessageBatch"])
     await sqs.send(URL, [SendEntry("x" * 2**20)])
     [got] = server.requests
     assert len(got.parameters["Entries"][0]["MessageBody"]) == 2**20
 
 
-async def test_mappings_of_any_kind_are_taken(server: Server, sqs: LeanSQS) -> None:
+async def test_mappings_of_any_kind_are_taken(server: Server, sqs: RemoteSQS) -> None:
     await sqs.tag_queue(URL, MappingProxyType({"a": "b"}))
     assert server.requests[0].parameters["Tags"] == {"a": "b"}
 
 
 async def test_value_without_a_json_form_is_refused_before_it_is_sent(
-    server: Server, sqs: LeanSQS
+    server: Server, sqs: RemoteSQS
 ) -> None:
     with pytest.raises(QueueError, match="could not be made") as caught:
         await sqs.tag_queue(URL, {"a": object()})  # type: ignore[dict-item]
@@ -321,7 +321,7 @@ async def test_value_without_a_json_form_is_refused_before_it_is_sent(
     assert server.requests == []
 
 
-async def test_cookies_are_not_kept(server: Server, sqs: LeanSQS) -> None:
+async def test_cookies_are_not_kept(server: Server, sqs: RemoteSQS) -> None:
     server.answer = said({}, Set_Cookie="a=b")
     await sqs.list_queues("")
     await sqs.list_queues("")
@@ -350,7 +350,7 @@ def skew_aware(true_time: Callable[[], float]) -> Answer:
 @pytest.mark.parametrize("hours", [-30, -1, 1, 30])
 @pytest.mark.parametrize("operation", ["TagQueue", "ReceiveMessage"])
 async def test_machine_whose_clock_is_off_signs_with_sqs_s(
-    server: Server, sqs: LeanSQS, operation: str, hours: int
+    server: Server, sqs: RemoteSQS, operation: str, hours: int
 ) -> None:
     server.answer = skew_aware(lambda: time.time() + hours * 3600)
     await OPERATIONS[operation](sqs)
@@ -360,7 +360,7 @@ async def test_machine_whose_clock_is_off_signs_with_sqs_s(
 
 
 async def test_clock_that_ran_ahead_is_overruled_by_the_refusal(
-    server: Server, sqs: LeanSQS
+    server: Server, sqs: RemoteSQS
 ) -> None:
     sqs.clock.observe_epoch(time.time() + 7200)
     server.answer = skew_aware(time.time)
@@ -369,7 +369,7 @@ async def test_clock_that_ran_ahead_is_overruled_by_the_refusal(
 
 
 async def test_skew_that_lasts_is_an_error_after_the_second_refusal(
-    server: Server, sqs: LeanSQS
+    server: Server, sqs: RemoteSQS
 ) -> None:
     error = {"__type": "x#InvalidSignatureException", "message": "Signature expired: 20"}
     server.answer = said(error, 400)
@@ -378,108 +378,12 @@ async def test_skew_that_lasts_is_an_error_after_the_second_refusal(
     assert len(server.requests) == 2
 
 
-async def test_skew_without_a_date_is_an_error_at_once(server: Server, sqs: LeanSQS) -> None:
+async def test_skew_without_a_date_is_an_error_at_once(server: Server, sqs: RemoteSQS) -> None:
     error = {"__type": "x#InvalidSignatureException", "message": "Signature expired: 20"}
     server.answer = said(error, 400, Date="yesterday")
     with pytest.raises(AccessDenied, match="clock is wrong"):
         await sqs.list_queues("")
     assert len(server.requests) == 1
-
-
-# --------------------------------------------------------------------------------- MD5s
-
-
-def sent(**digests: str) -> Answer:
-    results = [{"Id": "0", "MessageId": "m"}, {"Id": "1", "MessageId": "n", **digests}]
-    return said({"Successful": results})
-
-
-ENTRIES = [SendEntry("x"), SendEntry("ü", {"t": TEXT, "b": BINARY})]
-RIGHT = {
-    "MD5OfMessageBody": md5_of_body("ü"),
-    "MD5OfMessageAttributes": md5_of_attributes({"t": TEXT, "b": BINARY}),
-}
-
-
-async def test_confirmation_with_the_right_digests_is_taken(server: Server, sqs: LeanSQS) -> None:
-    server.answer = sent(**RIGHT)
-    assert await sqs.send(URL, ENTRIES) == ["m", "n"]
-
-
-@pytest.mark.parametrize("name", RIGHT)
-async def test_confirmation_with_another_digest_fails_its_entry_alone(
-    server: Server, sqs: LeanSQS, name: str
-) -> None:
-    server.answer = sent(**RIGHT | {name: "0" * 32})
-    right, failure = await sqs.send(URL, ENTRIES)
-    assert right == "m"
-    assert isinstance(failure, Failure)
-    assert failure.code == "ChecksumMismatch"
-    assert "MD5" in failure.message
-    assert not failure.sender_fault
-    assert failure.maybe_done
-
-
-@pytest.mark.parametrize("wrong", ["-1", "2", "\u0661", 1, None, [], "x"])
-async def test_confirmation_of_no_entry_of_the_batch_confirms_none(
-    server: Server, sqs: LeanSQS, wrong: Any
-) -> None:
-    server.answer = said({"Successful": [{"Id": wrong, "MessageId": "m"}]})
-    with pytest.raises(QueueError, match="cannot be read") as caught:
-        await sqs.send(URL, ENTRIES)
-    assert caught.value.maybe_done
-    server.answer = said({"Failed": [{"Id": wrong, "Code": "c", "SenderFault": True}]})
-    with pytest.raises(QueueError, match="cannot be read"):
-        await sqs.send(URL, ENTRIES)
-
-
-async def test_refusal_of_an_entry_is_on_one_line(server: Server, sqs: LeanSQS) -> None:
-    failed = [{"Id": each, "Code": "c\nd", "Message": "no\nERROR forged"} for each in "01"]
-    server.answer = said({"Failed": failed})
-    for failure in await sqs.send(URL, ENTRIES):
-        assert isinstance(failure, Failure)
-        assert (failure.code, failure.message) == (r"c\nd", r"no\nERROR forged")
-
-
-@pytest.mark.parametrize("name", ["MessageId", "ReceiptHandle", "Body"])
-async def test_message_of_something_else_than_text_is_no_message(
-    server: Server, sqs: LeanSQS, name: str
-) -> None:
-    server.answer = handed_out({"Body": "b", name: 7})
-    with pytest.raises(QueueError, match="cannot be read"):
-        await sqs.receive(URL)
-
-
-def handed_out(*messages: dict[str, Any]) -> Answer:
-    common = {"MessageId": "m", "ReceiptHandle": "h"}
-    return said({"Messages": [common | message for message in messages]})
-
-
-IN_JSON = {"t": TEXT, "b": BINARY | {"BinaryValue": base64.b64encode(b"\x00\xff").decode()}}
-
-
-async def test_received_message_with_the_right_digests_is_taken(
-    server: Server, sqs: LeanSQS
-) -> None:
-    message = {"Body": "ü", "MessageAttributes": IN_JSON, "MD5OfBody": RIGHT["MD5OfMessageBody"]}
-    message["MD5OfMessageAttributes"] = RIGHT["MD5OfMessageAttributes"]
-    server.answer = handed_out(message, {"Body": "no digests", "MessageAttributes": IN_JSON})
-    received = await sqs.receive(URL)
-    assert [message.body for message in received] == ["ü", "no digests"]
-    assert all(message.attributes == {"t": TEXT, "b": BINARY} for message in received)
-
-
-@pytest.mark.parametrize("name", ["MD5OfBody", "MD5OfMessageAttributes"])
-async def test_damaged_message_is_left_to_come_back(
-    server: Server, sqs: LeanSQS, name: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    damaged = {"MessageId": "bad", "Body": "ü", "MessageAttributes": IN_JSON, name: "0" * 32}
-    server.answer = handed_out(damaged, {"Body": "good"})
-    assert [message.body for message in await sqs.receive(URL)] == ["good"]
-    server.answer = handed_out(damaged)
-    assert await sqs.receive(URL) == []
-    assert [record.levelname for record in caplog.records] == ["WARNING"] * 2
-    assert "bad" in caplog.text
 
 
 # ------------------------------------------------------------------------------ refusals
@@ -531,7 +435,7 @@ async def test_refusal_is_the_same_error_as_by_the_stock_client(
 
 
 @pytest.mark.parametrize("status", [301, 307, 308])
-async def test_redirection_is_not_followed(server: Server, sqs: LeanSQS, status: int) -> None:
+async def test_redirection_is_not_followed(server: Server, sqs: RemoteSQS, status: int) -> None:
     async with running(Server()) as other:
         server.answer = said("", status, Location=other.url)
         with pytest.raises(QueueError, match="not followed") as caught:
@@ -552,7 +456,7 @@ async def test_redirection_is_not_followed(server: Server, sqs: LeanSQS, status:
     ],
 )
 async def test_answer_of_somebody_else_is_unreadable(
-    server: Server, sqs: LeanSQS, answer: Answer, what: str
+    server: Server, sqs: RemoteSQS, answer: Answer, what: str
 ) -> None:
     server.answer = answer
     with pytest.raises(QueueError, match=what) as caught:
@@ -562,7 +466,7 @@ async def test_answer_of_somebody_else_is_unreadable(
     assert caught.value.maybe_done
 
 
-async def test_empty_answer_is_taken(server: Server, sqs: LeanSQS) -> None:
+async def test_empty_answer_is_taken(server: Server, sqs: RemoteSQS) -> None:
     server.answer = said("")
     await sqs.tag_queue(URL, {"a": "b"})
     assert await sqs.receive(URL, wait_time=0) == []
@@ -581,7 +485,7 @@ async def test_refused_connection_was_no_call(unused_tcp_port: int) -> None:
     assert not caught.value.maybe_done
 
 
-async def test_broken_connection_may_have_been_a_call(server: Server, sqs: LeanSQS) -> None:
+async def test_broken_connection_may_have_been_a_call(server: Server, sqs: RemoteSQS) -> None:
     async def hang_up(got: Request) -> web.StreamResponse:
         assert got.transport is not None
         got.transport.abort()
@@ -607,10 +511,21 @@ async def test_read_timeout_may_have_been_a_call(server: Server) -> None:
     assert caught.value.maybe_done
 
 
-async def test_timeouts_are_those_of_the_configuration(server: Server) -> None:
+async def test_timeouts_are_those_of_the_configuration(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timeouts: list[aiohttp.ClientTimeout] = []
+    post = aiohttp.ClientSession.post
+
+    def noted(*arguments: Any, timeout: aiohttp.ClientTimeout, **options: Any) -> Any:
+        timeouts.append(timeout)
+        return post(*arguments, timeout=timeout, **options)
+
+    monkeypatch.setattr(aiohttp.ClientSession, "post", noted)
     async with opened(server, config=AioConfig(connect_timeout=3, read_timeout=4)) as sqs:
         for wait, total in ((0, 7), (20, 27)):
-            timeout = sqs._timeout(sqs._limit({"WaitTimeSeconds": wait}))
+            await sqs.receive(URL, wait_time=wait)
+            timeout = timeouts.pop()
             assert (timeout.sock_connect, timeout.sock_read) == (3, 4)
             assert (timeout.total, timeout.connect) == (total, None)
 
@@ -647,7 +562,7 @@ async def test_polls_never_keep_a_send_waiting(server: Server) -> None:
 
 
 async def test_poll_says_that_its_answer_has_begun_once_it_has(
-    server: Server, sqs: LeanSQS
+    server: Server, sqs: RemoteSQS
 ) -> None:
     asked, begins, ends = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
@@ -753,10 +668,10 @@ async def test_certificate_that_is_not_trusted_is_refused_for_good(
 @asynccontextmanager
 async def stock_because(
     why: str, caplog: pytest.LogCaptureFixture, **settings: Any
-) -> AsyncIterator[BotoSQS]:
+) -> AsyncIterator[RemoteSQS]:
     caplog.set_level(logging.DEBUG, "sqs_orchestrator")
     async with open_sqs(**SETTINGS | {"endpoint_url": "http://127.0.0.1:1/"} | settings) as port:
-        assert type(port) is BotoSQS
+        assert "StockTransport" in repr(port)
         [record] = [record for record in caplog.records if record.name.startswith("sqs_orch")]
         assert record.levelno == logging.DEBUG
         assert why in record.getMessage()
@@ -927,7 +842,7 @@ def test_client_that_calls_in_another_way_is_unfit(
         calls[1]["request_signer"] = calls[0]["request_signer"]
     config = SimpleNamespace(proxies={})
     with pytest.raises(NotPlain, match=why):
-        lean._common(calls, "https://sqs.eu-west-1.amazonaws.com", config)
+        template._common(calls, "https://sqs.eu-west-1.amazonaws.com", config)
 
 
 async def test_asking_the_client_sends_nothing_and_leaves_no_trace(server: Server) -> None:
@@ -939,7 +854,7 @@ async def test_asking_the_client_sends_nothing_and_leaves_no_trace(server: Serve
 
 
 async def test_listener_who_comes_later_hears_the_calls_from_then_on(
-    server: Server, sqs: LeanSQS, caplog: pytest.LogCaptureFixture
+    server: Server, sqs: RemoteSQS, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, "sqs_orchestrator")
     heard: list[str] = []
@@ -962,7 +877,7 @@ async def test_listener_who_comes_later_hears_the_calls_from_then_on(
     assert "lean" in messages[1]
 
 
-async def test_stubbed_client_gives_the_stub_s_answers(server: Server, sqs: LeanSQS) -> None:
+async def test_stubbed_client_gives_the_stub_s_answers(server: Server, sqs: RemoteSQS) -> None:
     with Stubber(sqs.client) as stubber:
         answer = {"Tags": {"made": "up"}, "ResponseMetadata": {}}
         stubber.add_response("list_queue_tags", answer)
@@ -970,7 +885,7 @@ async def test_stubbed_client_gives_the_stub_s_answers(server: Server, sqs: Lean
     assert server.requests == []
 
 
-async def test_listener_to_another_service_changes_nothing(server: Server, sqs: LeanSQS) -> None:
+async def test_listener_to_another_service_changes_nothing(server: Server, sqs: RemoteSQS) -> None:
     heard: list[Any] = []
     sqs.client.meta.events.register("before-send.s3", lambda **event: heard.append(event))
     await sqs.list_queues("")
@@ -978,7 +893,7 @@ async def test_listener_to_another_service_changes_nothing(server: Server, sqs: 
     assert heard == []
 
 
-async def test_endpoint_and_region_are_those_of_the_client(server: Server, sqs: LeanSQS) -> None:
+async def test_endpoint_and_region_are_those_of_the_client(server: Server, sqs: RemoteSQS) -> None:
     assert sqs.region == REGION
     assert sqs.client.meta.endpoint_url.rstrip("/") == server.url.rstrip("/")
-    assert repr(sqs) == f"<LeanSQS {server.url}>"
+    assert repr(sqs) == f"<RemoteSQS by <LeanTransport to {server.url}>>"

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from sqs_orchestrator.sqs.checksums import md5_of_attributes, md5_of_body
+from sqs_orchestrator.sqs.checksums import damage, md5_of_attributes
 
 
 @pytest.mark.parametrize("body", ["x", "ünï€", "\U0001f600", "line\r\nline"])
 def test_digest_of_a_body_is_that_of_its_utf_8(body: str) -> None:
-    assert md5_of_body(body) == md5(body.encode()).hexdigest()
+    assert damage(body, {}, md5(body.encode()).hexdigest(), None) is None
+    assert damage(body, {}, md5(body.encode() + b" ").hexdigest(), None) == "body"
 
 
 def test_digest_of_attributes_takes_them_in_order_of_their_names() -> None:
@@ -31,5 +32,5 @@ def test_digest_of_attributes_takes_them_in_order_of_their_names() -> None:
 
 def test_half_a_surrogate_pair_breaks_no_digest() -> None:
     half = "\ud83d"
-    assert md5_of_body(half)
+    assert damage(half, {}, "0" * 32, None) == "body"
     assert md5_of_attributes({"a": {"DataType": "String", "StringValue": half}})

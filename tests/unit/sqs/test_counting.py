@@ -22,7 +22,7 @@ CALLS: dict[str, tuple[str, tuple[Any, ...], dict[str, Any]]] = {
     "get_queue_url": ("GetQueueUrl", ("name", "account"), {}),
     "create_queue": ("CreateQueue", ("name", {"a": "1"}, {"t": "2"}), {}),
     "get_queue_attributes": ("GetQueueAttributes", ("url", ["All"]), {}),
-    "list_queues": ("ListQueues", ("prefix",), {"limit": 9}),
+    "list_queues": ("ListQueues", ("prefix",), {"limit": 9, "token": "t"}),
     "list_queue_tags": ("ListQueueTags", ("url",), {}),
     "tag_queue": ("TagQueue", ("url", {"t": "2"}), {}),
     "untag_queue": ("UntagQueue", ("url", ["t"]), {}),

@@ -15,7 +15,8 @@ import pytest
 from botocore.retries import standard
 
 from sqs_orchestrator.errors import AccessDenied, QueueError, QueueNotFound, SendError, Throttled
-from sqs_orchestrator.sqs.answers import check
+from sqs_orchestrator.sqs.answers import answer_of
+from sqs_orchestrator.sqs.clock import Clock
 from sqs_orchestrator.sqs.failures import (
     Foreign,
     NotNow,
@@ -222,7 +223,7 @@ def test_other_refusal_says_what_it_means(code: str, says: str) -> None:
 @pytest.mark.parametrize("body", [b"", b'{"message": "Moved"}', b"<html></html>"])
 def test_redirection_says_where_to(body: bytes) -> None:
     with pytest.raises(Foreign) as caught:
-        check("SendMessageBatch", 307, {"Location": "http://there/"}, body)
+        answer_of("SendMessageBatch", 307, {"Location": "http://there/"}, body, Clock())
     error = ours(caught.value)
     assert "a redirection to http://there/, which is not followed" in str(error)
 
