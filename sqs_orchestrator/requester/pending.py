@@ -93,7 +93,7 @@ class PendingSend(Outgoing):
 
     def failed(self, error: QueueError | SendError) -> None:
         if isinstance(error, QueueNotFound):
-            self._session.sqs.forget_url(self._queue)
+            self._session.sqs.queues.forget_url(self._queue)
         if not self.future.done():
             self.future.set_exception(refused(self, error, self._queue))
 
@@ -179,7 +179,7 @@ class PendingRequest(Outgoing, Waiter):
 
     def failed(self, error: QueueError | SendError) -> None:
         if isinstance(error, QueueNotFound):
-            self._session.sqs.forget_url(self._queue)
+            self._session.sqs.queues.forget_url(self._queue)
         self._fail(refused(self, error, self._queue))
 
     # What its reply queue says.

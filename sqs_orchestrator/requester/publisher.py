@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Self, overload
 import anyio
 
 from ..codecs import Codec, CodecError, check_readable, codec_or_json, encode
-from ..connection import Connection, check_connection, check_is_text
+from ..connection import Connection, check_connection
 from ..core import wire
 from ..core.addresses import DEFAULT_PREFIXES, Refused, check_reply_address, checked_accounts
 from ..core.attributes import check_count, to_attributes
@@ -50,6 +50,7 @@ from ..errors import (
     fresh_copy,
 )
 from ..message import Reply
+from ..queues import check_is_text
 from ..sending.entries import send_lanes
 from ..sending.reply_sender import ReplySender
 from ..sqs.port import Attributes, AttributeValue
@@ -271,7 +272,7 @@ class Publisher:
             raise
         loop = asyncio.get_running_loop()
         expires = loop.time() + self._default_timeout
-        url = self._sqs.known_url(queue)
+        url = self._sqs.queues.known_url(queue)
         if url is None:
             url = await self._resolved(queue, self._sqs.queue_url(queue), expires)
         entry = PendingSend(
@@ -385,7 +386,7 @@ class Publisher:
         counts["requests"] += 1
         try:
             _check_fifo(queue, 0, group_id, deduplication_id)
-            url, live = self._sqs.known_url(queue), self._replies.current
+            url, live = self._sqs.queues.known_url(queue), self._replies.current
             if url is None or live is None or timeout <= 0:
                 # What SQS would refuse should cost neither a call nor a reply queue; then the
                 # request queue first, since neither should a wrong name.
@@ -511,7 +512,7 @@ class Publisher:
             raise
         name, account = queue_name_of(to.queue_url), account_of(to.queue_url)
         foreign = account if account in self._accounts else None
-        home = await self._resolved(name, self._sqs.home_url(name, foreign), expires)
+        home = await self._resolved(name, self._sqs.queues.home_url(name, foreign), expires)
         try:
             region = self._sqs.port.region
             url = check_reply_address(

@@ -416,7 +416,7 @@ class ReplyQueue:
 
         url = await self._sqs.patiently(create, about=self.prefix)
         self._unconfirmed.discard(name)
-        self._sqs.at_home(url)
+        self._sqs.queues.at_home(url)
         live = Live(self._owner, url, loop.time(), self._refill)
         self._created += 1
         self._live = live

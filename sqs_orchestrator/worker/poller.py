@@ -13,11 +13,12 @@ from typing import Any, Self, TypeVar, overload
 import anyio
 
 from ..codecs import Codec, check_readable, codec_or_json
-from ..connection import Connection, check_connection, check_queue
+from ..connection import Connection, check_connection
 from ..core.addresses import DEFAULT_PREFIXES
 from ..core.checks import check_flag
 from ..errors import QueueError
 from ..logs import get_logger
+from ..queues import check_queue
 from ..retry import retrying
 from ..tasks import TaskOwner
 from .engine import Engine

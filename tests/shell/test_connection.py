@@ -17,7 +17,8 @@ from aiobotocore.session import get_session
 
 import sqs_orchestrator
 from sqs_orchestrator import AccessDenied, Connection, QueueError, QueueNotFound, Throttled
-from sqs_orchestrator.connection import CONTROL_PATIENCE, FIRST_PATIENCE, check_queue
+from sqs_orchestrator.connection import CONTROL_PATIENCE, FIRST_PATIENCE
+from sqs_orchestrator.queues import check_queue
 from sqs_orchestrator.sqs.port import SQS
 from sqs_orchestrator.testing import MemoryServer, MemorySQS, connect
 from tests.shell.workers import now
@@ -301,7 +302,7 @@ async def test_trouble_is_told_while_it_lasts_and_of_its_own_operation(
     connection: Connection, server: MemoryServer
 ) -> None:
     await connection.create_queue("orders")
-    connection.forget_url("orders")
+    connection.queues.forget_url("orders")
     server.faults.fail("GetQueueUrl", Throttled, times=3, queue="orders")
     lookup = asyncio.create_task(connection.queue_url("orders"))
     await asyncio.sleep(0.1)
@@ -327,7 +328,7 @@ async def test_queue_is_created_with_attributes_and_tags(
     assert queue.attributes["VisibilityTimeout"] == "60"
     assert queue.attributes["SqsManagedSseEnabled"] == "false"
     assert queue.tags == {"team": "a"}
-    assert connection.known_url("orders") == url
+    assert connection.queues.known_url("orders") == url
 
 
 async def test_creating_again_gives_the_same_queue(

@@ -96,7 +96,7 @@ async def benched(server: MemoryServer, **settings: Any) -> AsyncIterator[Bench]
         await bench.sqs.create_queue("orders", dead_letter_queue=True)
         await bench.sqs.create_queue("nobody")
         bench.note(bench.sqs.port)
-        bench.sqs.forget_url("nobody")
+        bench.sqs.queues.forget_url("nobody")
         replies = await stack.enter_async_context(ReplyQueue(bench.sqs, **settings))
         publisher = Publisher(bench.sqs, reply_queue=replies)
         bench.publisher = await stack.enter_async_context(publisher)

@@ -393,7 +393,7 @@ async def test_cancelled_leaving_goes_on_draining_until_cancelled_again(bench: B
 
 async def test_cancelled_while_it_starts_leaves_nothing(bench: Bench) -> None:
     await bench.sqs.create_queue("others")
-    bench.sqs.forget_url("others")
+    bench.sqs.queues.forget_url("others")
     gate = bench.faults.hold("GetQueueUrl")
     poller = Poller(bench.sqs, "others", sleeper(0))
     run = asyncio.create_task(poller.run())
@@ -662,7 +662,7 @@ async def test_signal_stops_every_poller_and_the_last_puts_back_what_was_there(
 
 async def test_signal_reaches_a_poller_that_still_starts(bench: Bench) -> None:
     await bench.sqs.create_queue("others")
-    bench.sqs.forget_url("others")
+    bench.sqs.queues.forget_url("others")
     gate = bench.faults.hold("GetQueueUrl")
     poller = Poller(bench.sqs, "others", sleeper(0))
     run = asyncio.create_task(poller.run())
@@ -778,7 +778,7 @@ async def test_queue_just_created_may_be_too_young(bench: Bench) -> None:
 async def test_run_keeps_trying_to_find_its_queue_and_entering_does_not(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
-    bench.sqs.forget_url("orders")
+    bench.sqs.queues.forget_url("orders")
     bench.faults.fail("GetQueueUrl", QueueError("unreachable", transient=True), times=None)
     with pytest.raises(QueueError, match="unreachable"):
         async with Poller(bench.sqs, "orders", sleeper(0)):
@@ -803,7 +803,7 @@ async def test_run_keeps_trying_to_find_its_queue_and_entering_does_not(
 
 
 async def test_run_can_be_stopped_while_it_tries_to_find_its_queue(bench: Bench) -> None:
-    bench.sqs.forget_url("orders")
+    bench.sqs.queues.forget_url("orders")
     bench.faults.fail("GetQueueUrl", QueueError("unreachable", transient=True), times=None)
     poller = Poller(bench.sqs, "orders", sleeper(0))
     run = asyncio.create_task(poller.run())
