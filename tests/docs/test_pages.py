@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import ast
 import re
-from pathlib import Path
 
 import pytest
 
 from tests.docs.test_examples import PAGES, ROOT
 
 NAMED = re.compile(r"`(?P<test>test_\w+)`")
-MODULE = re.compile(r"`(?P<module>[a-z_]+(?:/[a-z_]+)*\.py)`")
+PATH = re.compile(r"`(?P<path>[a-z_]+(?:/[a-z_]+)*\.py|(?:core|tests)(?:/\w+)+)/?`")
 
 
 def known_tests() -> set[str]:
@@ -58,9 +57,24 @@ def test_guarantees_name_every_crash_point_and_race_that_is_tested(module: str) 
     assert tests - {match["test"] for match in NAMED.finditer(GUARANTEES)} == set()
 
 
-@pytest.mark.parametrize("page", ["architecture.md"])
-def test_page_names_only_modules_that_exist(page: str) -> None:
-    text = (ROOT / "docs" / "explanation" / page).read_text("utf-8")
-    named = {match["module"] for match in MODULE.finditer(text)}
+@pytest.mark.parametrize("page", ["contributing.md", "explanation/architecture.md"])
+def test_page_names_only_modules_and_tests_that_exist(page: str) -> None:
+    text = (ROOT / "docs" / page).read_text("utf-8")
+    named = {match["path"] for match in PATH.finditer(text)}
+    places = [ROOT / "sqs_orchestrator", ROOT]
     assert named
-    assert {each for each in named if not Path(ROOT / "sqs_orchestrator" / each).exists()} == set()
+    assert {path for path in named if not any((place / path).exists() for place in places)} == set()
+
+
+def test_contributing_has_every_directory_of_tests() -> None:
+    text = (ROOT / "docs" / "contributing.md").read_text("utf-8")
+    directories = {path.name for path in (ROOT / "tests").iterdir() if any(path.glob("**/*.py"))}
+    assert directories == set(re.findall(r"^\| `tests/(\w+)`", text, re.MULTILINE))
+
+
+def test_hooks_before_a_commit_have_the_versions_of_pyproject() -> None:
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text("utf-8")
+    needed = re.findall(r'"[^"]*>=[^"]*"', hooks)
+    assert needed
+    pyproject = (ROOT / "pyproject.toml").read_text("utf-8")
+    assert [each for each in needed if each not in pyproject] == []
