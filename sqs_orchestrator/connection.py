@@ -143,10 +143,15 @@ class Connection:
     one event loop, and a process needs only one.
     """
 
-    def __init__(self, opener: Opener, *, read_timeout: float = math.inf) -> None:
+    def __init__(
+        self, opener: Opener, *, read_timeout: float = math.inf, drop_polls: bool = False
+    ) -> None:
         self._opener = opener
         self.read_timeout = read_timeout
         """Seconds for which the client waits for an answer. Long polls must be shorter."""
+        self.drop_polls = drop_polls
+        """Whether pollers that stop drop their polls: where no message gets lost by that, as
+        in memory."""
         self._stack = AsyncExitStack()
         self._owner = TaskOwner("sqs_orchestrator connection", self._closing)
         self._port: SQS | None = None

@@ -5,8 +5,9 @@ starts at 0, and belongs to the loop from its birth to its end, so that what a f
 lives in the same time as the test. When all tasks wait and no timer is set, nothing can ever
 happen again: instead of hanging, the loop says so.
 
-It is for programs whose only outside is in memory. Threads of executors are waited for, while
-time stands still; other I/O is seen only when it is ready at once.
+It is for programs whose outside is in memory. Threads of executors and of anyio are waited for,
+while time stands still. And while a socket or a pipe is open on the loop, somebody outside may
+answer by it: then the loop waits in real time, as any other does.
 """
 
 from __future__ import annotations
@@ -14,9 +15,12 @@ from __future__ import annotations
 import asyncio
 import selectors
 import threading
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from typing import Any, Final, TypeVar, TypeVarTuple, Unpack
+
+import anyio.to_thread
 
 __all__ = ["Deadlock", "VirtualTimeLoop"]
 
@@ -47,6 +51,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         self._virtual_time = 0.0
         self._in_threads: set[asyncio.Future[Any]] = set()
+        self._limiter: anyio.CapacityLimiter | None = None
         super().__init__(_Jumping(self))
 
     def time(self) -> float:
@@ -89,8 +94,22 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
     @property
     def waits_for_threads(self) -> bool:
-        """Whether an executor still works on something."""
-        return bool(self._in_threads)
+        """Whether an executor, or a thread of anyio's own, still works on something."""
+        return bool(self._in_threads) or (
+            self._limiter is not None and self._limiter.borrowed_tokens > 0
+        )
+
+    def knows_threads(self) -> bool:
+        """Whether `waits_for_threads` can be believed; where not, it can in the next turn."""
+        if self._limiter is not None or threading.active_count() == 1:
+            return True
+
+        async def look() -> None:
+            # Only a task may ask for it.
+            self._limiter = anyio.to_thread.current_default_thread_limiter()
+
+        self.create_task(look(), name="virtual time: looks for threads")
+        return False
 
 
 class _Jumping(selectors.DefaultSelector):
@@ -107,17 +126,20 @@ class _Jumping(selectors.DefaultSelector):
         if ready or (timeout == 0 and not self._spins()):
             return ready
         self._turns = 0
+        if not self._loop.knows_threads():
+            return []
         if timeout == 0:
             timeout = self._loop.until_next_timer
         if self._loop.waits_for_threads:
             return super().select(_PATIENCE)
+        # The loop itself listens on one socket, for calls from threads and for signals.
+        if len(self.get_map()) > 1:
+            return self._wait_really(timeout)
         if timeout is not None:
             self._loop.jump(timeout)
             return []
-        # The loop itself listens on one socket, for calls from threads and for signals.
-        # It is looked at once more even without: a thread may have called, and ended, just now.
-        alone = threading.active_count() == 1 and len(self.get_map()) == 1
-        ready = super().select(0 if alone else _PATIENCE)
+        # Looked at once more even without: a thread may have called, and ended, just now.
+        ready = super().select(0 if threading.active_count() == 1 else _PATIENCE)
         if ready:
             return ready
         waiting = [task for task in asyncio.all_tasks(self._loop) if not task.done()]
@@ -125,6 +147,16 @@ class _Jumping(selectors.DefaultSelector):
             "all tasks wait, no timer is set, and nothing else can happen: "
             + "; ".join(sorted(map(repr, waiting)))
         )
+
+    def _wait_really(self, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
+        """Wait as an ordinary loop does, and let as much time pass."""
+        began = time.monotonic()
+        ready = super().select(timeout)
+        took = time.monotonic() - began
+        if timeout is not None:
+            took = min(took, timeout) if ready else timeout
+        self._loop.jump(took)
+        return ready
 
     def _spins(self) -> bool:
         """Whether the loop, which has something to do in this turn too, only turns round.

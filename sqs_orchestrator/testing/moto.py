@@ -32,6 +32,25 @@ def moto_server() -> Iterator[str]:
             server.stop()
 
 
+def settings(url: str) -> dict[str, str]:
+    """What the environment has to say for `connect()` to find the server at *url*."""
+    return {
+        "AWS_ENDPOINT_URL_SQS": url,
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_SESSION_TOKEN": "testing",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+
+
+def forget_queues() -> None:
+    """Drop all queues that the moto servers of this process share."""
+    from moto.backends import get_backend
+
+    for regions in get_backend("sqs").values():
+        regions.reset()
+
+
 def _one_server_header(server: Any) -> None:
     """Let werkzeug add no `Server` header to moto's: in asyncio's debug mode, aiohttp refuses
     responses that have two."""

@@ -82,6 +82,8 @@ class Queue:
         self._created_timestamp = str(int(epoch + now))
         self.attributes = {**_DEFAULTS, **attributes}
         self.tags = dict(tags)
+        self.history: list[StoredMessage] = []
+        """All messages that ever came in, dead letters of other queues among them, in order."""
         self.duplicates = 0
         """How many of the next messages handed out stay visible, to be handed out twice."""
         self.fifo = self.attributes.get("FifoQueue") == "true"
@@ -322,6 +324,7 @@ class Queue:
 
     def _insert(self, message: StoredMessage, now: float) -> None:
         self._messages[message.sequence] = message
+        self.history.append(message)
         if self.fifo:
             self._groups.setdefault(message.group_id or "", {})[message.sequence] = message
         else:

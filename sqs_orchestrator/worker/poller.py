@@ -97,6 +97,9 @@ class Poller:
         check_connection(sqs)
         check_queue(queue)
         self.queue = queue
+        """The queue's name or URL, as it was given."""
+        self.sqs = sqs
+        """The connection."""
         self._sqs = sqs
         self._settings = checked_settings(
             concurrency=concurrency,
@@ -319,6 +322,8 @@ class Poller:
         self._engine.start()
 
     async def _closing(self) -> None:
+        if self._sqs.drop_polls:
+            self._drop_poll.set()
         if self._engine is not None:
             await self._engine.drain(self._abort, self._drop_poll)
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import threading
 import time
 from collections.abc import AsyncIterator
 
 import anyio
+import anyio.to_thread
 import pytest
 import pytest_asyncio
 
@@ -57,6 +60,48 @@ async def test_thread_is_waited_for_while_time_stands_still() -> None:
 async def test_thread_wins_against_virtual_timeout() -> None:
     async with asyncio.timeout(1):
         await asyncio.to_thread(time.sleep, 0.01)
+
+
+async def test_thread_of_anyio_is_waited_for_while_time_stands_still() -> None:
+    for _ in range(2):
+        async with asyncio.timeout(1):
+            await anyio.to_thread.run_sync(time.sleep, 0.01)
+    assert asyncio.get_running_loop().time() == 0
+
+
+async def test_time_jumps_again_once_the_thread_of_anyio_is_idle() -> None:
+    await anyio.to_thread.run_sync(time.sleep, 0.01)
+    await asyncio.sleep(3600)
+    assert asyncio.get_running_loop().time() == 3600
+
+
+async def test_time_is_real_while_a_socket_is_open() -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        reader, writer = await asyncio.open_connection(sock=ours)
+        thread = threading.Timer(0.01, theirs.sendall, [b"late\n"])
+        thread.start()
+        async with asyncio.timeout(60):
+            assert await reader.readline() == b"late\n"
+        assert asyncio.get_running_loop().time() < 60
+        thread.join()
+        writer.close()
+        await writer.wait_closed()
+    began = asyncio.get_running_loop().time()
+    await asyncio.sleep(3600)
+    assert asyncio.get_running_loop().time() == began + 3600
+
+
+async def test_real_time_passes_while_a_socket_is_open() -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        _, writer = await asyncio.open_connection(sock=ours)
+        began = time.monotonic()
+        await asyncio.sleep(0.01)
+        assert time.monotonic() - began >= 0.01
+        assert asyncio.get_running_loop().time() == pytest.approx(0.01)
+        writer.close()
+        await writer.wait_closed()
 
 
 async def test_long_poll_ends_at_its_virtual_time(sqs: MemorySQS) -> None:
