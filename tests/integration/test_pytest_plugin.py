@@ -126,12 +126,8 @@ class Project:
             timeout=HANGS,
             check=False,
         )
-        found = {
-            word: int(count)
-            for count, word in re.findall(
-                r"(\d+) (passed|failed|errors?|skipped|warnings?)\b", done.stdout.splitlines()[-1]
-            )
-        }
+        (summary,) = re.findall(r"^=+ (.*) in [\d.]+s.*=+$", done.stdout, re.MULTILINE)
+        found = {word: int(count) for count, word in re.findall(r"(\d+) (\w+)", summary)}
         assert found == outcomes, done.stdout
         return done.stdout
 
@@ -242,8 +238,10 @@ def test_both_plugins_in_one_project(project: Project) -> None:
 # ------------------------------------------------------------------- whose loop it is
 
 
-@pytest.mark.parametrize("fixtures", ["function", "module", "session"])
-@pytest.mark.parametrize("tests", ["class", "module", "session"])
+@pytest.mark.parametrize(
+    ("tests", "fixtures"),
+    [("class", "function"), ("module", "session"), ("session", "function"), ("session", "session")],
+)
 def test_loop_that_tests_share_is_used_and_not_changed(
     project: Project, tests: str, fixtures: str
 ) -> None:
