@@ -266,3 +266,21 @@ def benchmark(session: nox.Session) -> None:
     install(session, "benchmark")
     # From the root, so that its processes find `tests`.
     session.run("python", "-m", "tests.benchmarks", *session.posargs)
+
+
+@nox.session(default=False)
+def interop(session: nox.Session) -> None:
+    """Requests both ways with AWS's Temporary Queue Client for Java, on two servers.
+
+    It needs Java 17 and Maven, and fails where they are not. Arguments after `--` go to pytest.
+    """
+    missing = [program for program in ("java", "mvn") if shutil.which(program) is None]
+    if missing:
+        session.error(
+            f"This needs Java 17 and Maven, and there is no {' and no '.join(missing)}: NOTHING"
+            " was checked."
+        )
+    install(session, "test", extras="[testing]")
+    for server in (STRICT, VOLUME):
+        env = {"PYTHONSAFEPATH": "1", "SQS_INTEROP": "1", "SQS_SERVER": server}
+        session.run("pytest", "tests/interop", *session.posargs, env=env)

@@ -74,7 +74,7 @@ class Outside:
 
 OUTSIDE = pytest.StashKey[Outside]()
 
-SERVERS = {"small_server": "moto", "volume_server": "fauxqs"}
+SERVERS = {"small_server": "moto", "volume_server": "fauxqs", "strict_server": "elasticmq"}
 """The fixtures that are servers, and what runs where the environment names none."""
 
 
@@ -88,6 +88,12 @@ def small_server(pytestconfig: pytest.Config) -> str:
 def volume_server(pytestconfig: pytest.Config) -> str:
     """The endpoint URL of a server that takes many messages."""
     return pytestconfig.stash[OUTSIDE].server(SERVERS["volume_server"])
+
+
+@pytest.fixture(scope="session")
+def strict_server(pytestconfig: pytest.Config) -> str:
+    """The endpoint URL of a server that refuses what SQS refuses."""
+    return pytestconfig.stash[OUTSIDE].server(SERVERS["strict_server"])
 
 
 @pytest.fixture(scope="session")

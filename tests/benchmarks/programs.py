@@ -60,7 +60,8 @@ def java() -> list[str]:
     sources = [(_JAVA / name).read_bytes() for name in ("pom.xml", "Side.java")]
     home = _MADE / f"java-{hashlib.sha256(b''.join(sources)).hexdigest()[:12]}"
     if not home.exists():
-        _build(home)
+        print("Building the program in Java ...", flush=True)
+        maven_build(_JAVA, home)
     settings = {
         "aws.region": CLIENT["region_name"],
         "aws.accessKeyId": CLIENT["aws_access_key_id"],
@@ -80,11 +81,15 @@ def java_version() -> str | None:
     return found[1] if found else None
 
 
-def _build(home: Path) -> None:
+def maven_build(source: Path, home: Path) -> None:
+    """Build the Maven project in *source* into *home*: its classes, and what they need.
+
+    Raises:
+        Unavailable: There is no Maven, or it failed.
+    """
     maven = shutil.which("mvn")
     if maven is None:
         raise Unavailable("its program is built by Maven, and there is no `mvn`")
-    print("Building the program in Java ...", flush=True)
     home.parent.mkdir(parents=True, exist_ok=True)
     # Renamed when complete, so that an interrupted attempt is not taken for a whole one.
     with tempfile.TemporaryDirectory(dir=home.parent) as partial:
@@ -94,7 +99,7 @@ def _build(home: Path) -> None:
             *(f"-Dbuilt={target}", "compile", "dependency:copy-dependencies"),
             *("-DincludeScope=runtime", f"-DoutputDirectory={target / 'lib'}"),
         ]
-        done = subprocess.run(command, cwd=_JAVA, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, cwd=source, capture_output=True, text=True, check=False)
         if done.returncode:
             raise Unavailable(_why(done.stdout.splitlines()))
         with contextlib.suppress(FileExistsError):

@@ -74,6 +74,7 @@ class Fault(enum.Enum):
     FOREIGN = "a page of somebody in between, whose clock is an hour ahead"
     EMPTY = "a long poll that ends empty, and at once"
     QUEUE_DELETED = "the queue deleted just before"
+    NAME_LOCKED = "a name that a deleted queue had a moment ago"
 
 
 PASSING: Final = (
@@ -106,7 +107,7 @@ class Rule:
 
     def meets(self, call: Call) -> bool:
         return (self.operations is None or call.operation in self.operations) and (
-            self.queue in call.queue
+            re.search(self.queue, call.queue) is not None
         )
 
 
@@ -364,6 +365,7 @@ class FaultProxy:
             Fault.THROTTLED: (_THROTTLED, _THROTTLED_BY_CORAL),
             Fault.DENIED: (_denied(call),),
             Fault.EXPIRED: (_EXPIRED,),
+            Fault.NAME_LOCKED: (_NAME_LOCKED,),
             Fault.UNKNOWN_KEY: (_UNKNOWN_KEY,),
             Fault.WRONG_SECRET: (_WRONG_SECRET,),
             Fault.EMPTY: (_EMPTY,),
@@ -517,6 +519,12 @@ _EXPIRED: Final = _refusal(
     "The security token included in the request is expired",
     status=403,
 )
+_NAME_LOCKED: Final = _refusal(
+    "com.amazonaws.sqs#QueueDeletedRecently",
+    "You must wait 60 seconds after deleting a queue before you can create another with the same"
+    " name.",
+    query="AWS.SimpleQueueService.QueueDeletedRecently",
+)
 _UNKNOWN_KEY: Final = _refusal(
     "com.amazon.coral.service#UnrecognizedClientException",
     "The security token included in the request is invalid.",
@@ -539,6 +547,7 @@ _INSTEAD: Final = (
     Fault.EXPIRED,
     Fault.UNKNOWN_KEY,
     Fault.WRONG_SECRET,
+    Fault.NAME_LOCKED,
     Fault.EMPTY,
 )
 
