@@ -18,16 +18,16 @@ from .codecs import Codec, encode
 from .core import wire
 from .core.attributes import AttributeValue, check_count, to_attributes
 from .core.checks import (
-    check_body,
     check_deduplication_id,
     check_delay,
     check_group_id,
-    check_size,
     checked,
     message_bytes,
     quoted,
+    shown,
 )
-from .errors import InvalidMessage
+from .core.limits import MESSAGE_BYTES
+from .errors import InvalidMessage, MessageTooLarge, SendError
 from .results import Reject
 
 __all__ = ["Draft", "Sealed", "seal"]
@@ -50,7 +50,7 @@ class Draft:
         message_type: The route, of a send or a request.
         group_id: The message group, on a FIFO queue.
         deduplication_id: On a FIFO queue, what makes two messages the same one.
-        delay: Seconds before a send becomes visible.
+        delay: Seconds before a send, or a request, becomes visible.
         timeout: Seconds for a request, counted from when it was asked for; `math.inf` for no
             limit.
         correlation_id: The id that ties a reply to its request; `None` for a send.
@@ -112,53 +112,72 @@ def seal(
     reply goes to *reply_to*.
 
     Raises:
-        InvalidMessage: SQS would refuse it.
+        InvalidMessage: SQS would refuse it. The error names the draft's queue.
         MessageTooLarge: It is larger than SQS takes.
+        ValueError: The draft's queue is not even text.
+        Exception: The codec is the user's own, and so are its errors.
     """
-    delay = 0
-    if draft.kind == "send":
-        delay = check_delay(draft.delay)
-    if draft.kind != "reply":
-        _check_fifo(draft.queue, delay, draft.group_id, draft.deduplication_id)
-    time_to_live = False
-    if draft.kind == "reply" and isinstance(draft.body, Reject):
-        assert reply_to is not None
-        text = wire.error_body(
-            draft.body.code, draft.body.type, draft.body.message, draft.body.details
-        )
-        attributes = wire.reply_attributes(reply_to, error_code=draft.body.code)
-    else:
-        text, content_type = encode(codec, draft.body)
-        check_body(text)
-        if draft.kind == "send":
-            attributes = wire.one_way_attributes(draft.message_type, content_type)
-        elif draft.kind == "request":
-            assert reply_queue_url is not None
-            assert draft.correlation_id is not None
-            time_to_live = draft.timeout != math.inf
-            attributes = wire.request_attributes(
-                reply_queue_url=reply_queue_url,
-                correlation_id=draft.correlation_id,
-                message_type=draft.message_type,
-                content_type=content_type,
-                legacy=legacy,
-            )
-        else:
+    body, kind = draft.body, draft.kind
+    queue: object = draft.queue
+    time_to_live = kind == "request" and draft.timeout != math.inf
+    try:
+        delay = 0
+        if kind != "reply":
+            if kind == "send" or draft.delay != 0:
+                delay = check_delay(draft.delay)
+            if (
+                not isinstance(queue, str)
+                or queue.endswith(".fifo")
+                or draft.group_id is not None
+                or draft.deduplication_id is not None
+            ):
+                _check_fifo(queue, delay, draft.group_id, draft.deduplication_id)
+        if kind == "reply" and isinstance(body, Reject):
             assert reply_to is not None
-            if content_type is not None:
-                checked(content_type, "content type")
-            attributes = wire.reply_attributes(reply_to, content_type=content_type)
-    if draft.attributes:
-        attributes.update(to_attributes(draft.attributes, wire.RESERVED))
-        check_count(attributes, wire.RESERVED, time_to_live=time_to_live)
-    size = message_bytes(text, attributes)
-    if time_to_live:
-        size += wire.TIME_TO_LIVE_BYTES
-    check_size(size)
+            text = wire.error_body(body.code, body.type, body.message, body.details)
+            attributes = wire.reply_attributes(reply_to, error_code=body.code)
+        else:
+            text, content_type = encode(codec, body)
+            checked(text, "body")
+            if kind == "request":
+                assert reply_queue_url is not None
+                assert draft.correlation_id is not None
+                attributes = wire.request_attributes(
+                    reply_queue_url=reply_queue_url,
+                    correlation_id=draft.correlation_id,
+                    message_type=draft.message_type,
+                    content_type=content_type,
+                    legacy=legacy,
+                )
+            elif kind == "send":
+                attributes = wire.one_way_attributes(draft.message_type, content_type)
+            else:
+                assert reply_to is not None
+                if content_type is not None:
+                    checked(content_type, "content type")
+                attributes = wire.reply_attributes(reply_to, content_type=content_type)
+        if draft.attributes != {}:
+            attributes |= to_attributes(draft.attributes, wire.RESERVED)
+            # The library's own alone are never too many.
+            check_count(attributes, wire.RESERVED, time_to_live=time_to_live)
+        size = message_bytes(text, attributes)
+        if time_to_live:
+            size += wire.TIME_TO_LIVE_BYTES
+        if size > MESSAGE_BYTES:
+            raise MessageTooLarge(
+                f"the message has {size} bytes with its attributes, and SQS takes {MESSAGE_BYTES}",
+                size=size,
+                limit=MESSAGE_BYTES,
+            )
+    except SendError as error:
+        error.queue = draft.queue
+        raise
     return Sealed(text, attributes, size, delay or None)
 
 
-def _check_fifo(queue: str, delay: int, group_id: str | None, deduplication_id: str | None) -> None:
+def _check_fifo(queue: object, delay: int, group_id: object, deduplication_id: object) -> None:
+    if not isinstance(queue, str):
+        raise ValueError(f"a queue is given by its name or URL, not {shown(queue)}")
     if group_id is not None:
         check_group_id(group_id)
     if deduplication_id is not None:

@@ -331,6 +331,22 @@ class Reply(_Frozen):
         _set(reply, "_head", head)
         return reply
 
+    def replace(
+        self, *, body: str | None = None, attributes: Mapping[str, PlainValue] | None = None
+    ) -> Reply:
+        """A reply like this one, but with another *body*, other *attributes*, or both: what a
+        middleware may return in its place.
+
+        Raises:
+            ValueError: If an argument is of a wrong type.
+        """
+        return Reply(
+            self.body if body is None else body,
+            attributes=self.attributes if attributes is None else attributes,
+            message_id=self.message_id,
+            content_type=self.content_type,
+        )
+
     @property
     def content_type(self) -> str | None:
         """The media type of the body, where it is neither plain text nor JSON."""

@@ -111,13 +111,22 @@ def around(
     last: Callable[[T], Awaitable[Any]],
 ) -> Callable[[T], Awaitable[Any]]:
     """*last* with the methods of *name* around it; *last* itself where there are none."""
-    call = last
-    for each in reversed(middleware):
-        method = getattr(each, name, None)
+    methods = [getattr(each, name, None) for each in middleware]
+    if not any(methods):
+        return last
+    kind = Draft if name == "outgoing" else Message
+    call = functools.partial(_call, kind, last)
+    for method in reversed(methods):
         if method is not None:
-            call = functools.partial(_call, method, call)
+            call = functools.partial(_call, kind, functools.partial(_around, method, call))
     return call
 
 
-def _call(method: Callable[..., Any], call_next: Callable[[T], Awaitable[Any]], item: T) -> Any:
+def _around(method: Callable[..., Any], call_next: Callable[[T], Awaitable[Any]], item: T) -> Any:
     return method(item, call_next)
+
+
+def _call(kind: type, call: Callable[[T], Awaitable[Any]], item: T) -> Awaitable[Any]:
+    if not isinstance(item, kind):
+        raise TypeError(f"call_next() takes a {kind.__name__}, not {shown(item)}")
+    return call(item)

@@ -61,63 +61,53 @@ def check_body(body: str) -> None:
     """
     if not body:
         raise InvalidMessage("the body is empty: SQS refuses empty bodies")
-    _check_characters(body, "body")
+    checked(body, "body")
 
 
 def checked(text: object, what: str) -> str:
-    """Check that SQS takes *text* as the value of an attribute, and return it.
+    """*text*, which SQS takes as a body or as the value of an attribute.
 
     Raises:
-        InvalidMessage: It is not a `str`, is empty, or has a character that SQS refuses.
+        InvalidMessage: It is no text, is empty, or has a character that SQS refuses.
     """
     if not isinstance(text, str):
         raise InvalidMessage(f"the {what} is of type {type(text).__name__}, not str")
     if not text:
         raise InvalidMessage(f"the {what} is empty: SQS refuses empty strings")
-    _check_characters(text, what)
-    # A subclass of str, such as an enum, may change into something else when it is encoded.
-    return text if type(text) is str else str.__str__(text)
-
-
-def _check_characters(text: str, what: str) -> None:
-    # Two tests that are many times faster than the search. In ASCII only control characters can
-    # be wrong. And SQS takes all characters that Python calls printable.
+    # Both ways round the search are many times faster than it. In ASCII only control
+    # characters can be wrong; and what is printable is a subset of what SQS takes.
     if text.isascii():
-        if not text.encode().translate(None, _ASCII_FOR_SQS):
-            return
-    elif text.isprintable():
-        return
-    found = NOT_FOR_SQS.search(text)
-    if found:
+        suspect = bool(text.encode().translate(None, _ASCII_FOR_SQS))
+    else:
+        suspect = not text.isprintable()
+    if suspect and (found := NOT_FOR_SQS.search(text)):
         raise InvalidMessage(
             f"the {what} has U+{ord(found[0]):04X} at position {found.start()}, a character "
             "that SQS refuses"
         )
+    # A subclass, such as a member of a StrEnum, may turn into something else on its way.
+    return text if type(text) is str else str.__str__(text)
 
 
 # ------------------------------------------------------------ sizes, ids, delay
 
 
 def message_bytes(body: str, attributes: Mapping[str, Mapping[str, Any]]) -> int:
-    """The size of a message as SQS counts it: body, and names, types and values of attributes."""
-    return _bytes(body) + attribute_bytes(attributes)
-
-
-def attribute_bytes(attributes: Mapping[str, Mapping[str, Any]]) -> int:
-    """The part of `message_bytes` that is due to the attributes."""
-    size = 0
+    """The size of a message by SQS's count: body, and names, types and values of attributes."""
+    size = len(body) if body.isascii() else _utf8_bytes(body)
     for name, value in attributes.items():
         content = value.get("StringValue")
         if content is None:
             size += len(value.get("BinaryValue", b""))
         else:
-            size += _bytes(content)
-        size += len(name) + _bytes(value["DataType"])
+            size += len(content) if content.isascii() else _utf8_bytes(content)
+        kind = value["DataType"]
+        size += len(name) + (len(kind) if kind.isascii() else _utf8_bytes(kind))
     return size
 
 
-def _bytes(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+def _utf8_bytes(text: str) -> int:
+    return len(text.encode("utf-8", "surrogatepass"))
 
 
 def check_size(size: int, queue: str | None = None) -> None:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from .attributes import NUMBER, Attributes, AttributeValue, number, string
-from .checks import NOT_FOR_SQS, attribute_bytes, checked, message_bytes, quoted, text_of
+from .checks import NOT_FOR_SQS, checked, message_bytes, quoted, text_of
 from .limits import MESSAGE_ATTRIBUTES, MESSAGE_BYTES, RETENTION
 
 _REPLY_ADDRESS: Final = "ResponseQueueUrl"
@@ -163,8 +163,11 @@ def request_attributes(
 ) -> dict[str, AttributeValue]:
     """The library's own attributes of a request, without the time to live: that is known only
     when the request leaves (`with_time_to_live`)."""
-    attributes = one_way_attributes(message_type, content_type)
-    attributes[_REPLY_ADDRESS] = string(f"{reply_queue_url}#{correlation_id}")
+    attributes: dict[str, AttributeValue] = {
+        _REPLY_ADDRESS: {"DataType": "String", "StringValue": f"{reply_queue_url}#{correlation_id}"}
+    }
+    if message_type is not None or content_type is not None:
+        attributes |= one_way_attributes(message_type, content_type)
     if legacy:
         attributes[_LEGACY_ADDRESS] = string(reply_queue_url)
         attributes[_LEGACY_ID] = string(correlation_id)
@@ -198,7 +201,8 @@ def with_time_to_live(attributes: Attributes, seconds: float) -> Attributes:
     if seconds == math.inf:
         return attributes
     milliseconds = int(min(max(seconds * 1000, 1), _LONGEST_TIME_TO_LIVE))
-    return {**attributes, _TIME_TO_LIVE: number(str(milliseconds))}
+    value = {"DataType": "Number", "StringValue": str(milliseconds)}
+    return {**attributes, _TIME_TO_LIVE: value}
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,17 +235,18 @@ def parse_request(attributes: Attributes) -> Request:
         return _ONE_WAY
     reply_to = _reply_to(attributes)
     time_to_live: float | None = None
-    text = _text(attributes, _TIME_TO_LIVE, reply_to)
-    if text is not None:
-        if not NUMBER.fullmatch(text) or not 0 <= (milliseconds := float(text)) < math.inf:
-            raise Malformed(f"{_TIME_TO_LIVE} is {quoted(text)}", reply_to)
-        time_to_live = milliseconds / 1000
-    return Request(
-        reply_to,
-        time_to_live,
-        _text(attributes, _MESSAGE_TYPE, reply_to),
-        _text(attributes, _CONTENT_TYPE, reply_to),
-    )
+    message_type = content_type = None
+    if _TIME_TO_LIVE in attributes:
+        text = _text(attributes, _TIME_TO_LIVE, reply_to)
+        if text is not None:
+            if not NUMBER.fullmatch(text) or not 0 <= (milliseconds := float(text)) < math.inf:
+                raise Malformed(f"{_TIME_TO_LIVE} is {quoted(text)}", reply_to)
+            time_to_live = milliseconds / 1000
+    if _MESSAGE_TYPE in attributes:
+        message_type = _text(attributes, _MESSAGE_TYPE, reply_to)
+    if _CONTENT_TYPE in attributes:
+        content_type = _text(attributes, _CONTENT_TYPE, reply_to)
+    return Request(reply_to, time_to_live, message_type, content_type)
 
 
 def _text(attributes: Attributes, name: str, reply_to: ReplyTo | None = None) -> str | None:
@@ -264,26 +269,30 @@ def _reply_to(attributes: Attributes) -> ReplyTo | None:
             raise Malformed(f"{_REPLY_ADDRESS} is no queue URL: {quoted(address)}")
         if mark and not correlation_id:
             raise Malformed(f"{_REPLY_ADDRESS} has an empty correlation id: {quoted(address)}")
-        _check_sendable(_REPLY_ADDRESS, correlation_id)
+        # An id that no reply can carry would spoil the batch that its reply is in.
+        if NOT_FOR_SQS.search(correlation_id):
+            raise Malformed(
+                f"{_REPLY_ADDRESS} has a character that SQS refuses: {quoted(correlation_id)}"
+            )
         plain = ReplyTo(queue_url, correlation_id or None)
-        legacy_id = _text(attributes, _LEGACY_ID, plain)
-        _check_sendable(_LEGACY_ID, legacy_id, plain)
-        return plain if legacy_id is None else ReplyTo(queue_url, correlation_id or None, legacy_id)
+        if _LEGACY_ID not in attributes:
+            return plain
+        return ReplyTo(queue_url, correlation_id or None, _legacy_id(attributes, plain))
     address = _text(attributes, _LEGACY_ADDRESS)
     if address is None:
         return None
     if not _URL.fullmatch(address):
         raise Malformed(f"{_LEGACY_ADDRESS} is no queue URL: {quoted(address)}")
-    legacy_id = _text(attributes, _LEGACY_ID)
-    _check_sendable(_LEGACY_ID, legacy_id)
-    return ReplyTo(address, None, legacy_id)
+    return ReplyTo(address, None, _legacy_id(attributes))
 
 
-def _check_sendable(name: str, id_: str | None, reply_to: ReplyTo | None = None) -> None:
-    """Refuse an id that SQS would refuse in the reply: with it, the whole batch of replies may
-    fail."""
-    if id_ and NOT_FOR_SQS.search(id_):
-        raise Malformed(f"{name} has a character that SQS refuses: {quoted(id_)}", reply_to)
+def _legacy_id(attributes: Attributes, reply_to: ReplyTo | None = None) -> str | None:
+    legacy_id = _text(attributes, _LEGACY_ID, reply_to)
+    if legacy_id is not None and NOT_FOR_SQS.search(legacy_id):
+        raise Malformed(
+            f"{_LEGACY_ID} has a character that SQS refuses: {quoted(legacy_id)}", reply_to
+        )
+    return legacy_id
 
 
 # ---------------------------------------------------------------------- replies
@@ -301,7 +310,10 @@ def reply_attributes(
     """The attributes of a reply. The body of a reply with an *error_code* is an `error_body`."""
     attributes: dict[str, AttributeValue] = {}
     if reply_to.correlation_id is not None:
-        attributes[_CORRELATION_ID] = string(reply_to.correlation_id)
+        attributes[_CORRELATION_ID] = {
+            "DataType": "String",
+            "StringValue": reply_to.correlation_id,
+        }
     if reply_to.request_message_id is not None:
         attributes[_LEGACY_ID] = string(reply_to.request_message_id)
     if content_type is not None:
@@ -469,7 +481,7 @@ def dead_letter_attributes(
         if not text:
             continue
         more = {names[field]: string(text)}
-        room -= attribute_bytes(more)
+        room -= message_bytes("", more)
         if len(whole) >= MESSAGE_ATTRIBUTES or room < 0:
             break
         whole |= more

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Generic, TypeVar
 
-from ..connection import Connection
 from ..core import wire
+from ..drafts import Draft, Sealed
 from ..errors import (
     QueueError,
     QueueNotFound,
@@ -24,151 +24,150 @@ from ..errors import (
 )
 from ..message import Reply
 from ..sending.entries import Outgoing
-from ..sending.lanes import Lanes
-from ..sqs.port import NO_ATTRIBUTES, Attributes, Received
-from ..tasks import TaskOwner
-from .reply_queue import Live, Waiter
+from ..sqs.port import NO_ATTRIBUTES, Received
+
+if TYPE_CHECKING:
+    from .reply_queue import Live
+    from .session import PublisherSession
 
 
-class PublisherSession:
-    """What all the messages of one publisher share."""
-
-    __slots__ = ("context", "lanes", "requests", "sends", "sent", "sqs")
-
-    def __init__(self, owner: TaskOwner, sqs: Connection, lanes: Lanes[Outgoing]) -> None:
-        self.context = owner.context
-        """For timers: one that was cancelled keeps its context until it would have rung."""
-        self.sqs = sqs
-        self.lanes = lanes
-        self.requests: set[PendingRequest] = set()
-        self.sends: set[PendingSend] = set()
-        self.sent = 0
-        """One-way messages that SQS confirmed."""
+T = TypeVar("T")
 
 
-class PendingSend(Outgoing):
-    """A one-way message in a lane, and who awaits SQS's answer to it."""
+class Pending(Outgoing, Generic[T]):
+    """A message in a lane, and the sender that waits: for its message id, or for the reply.
 
-    __slots__ = ("_queue", "_session", "_timer", "_url", "future")
+    `future` gets what ends the wait first.
+    """
 
-    future: asyncio.Future[str]
+    __slots__ = ("_confirmed", "_session", "_timer", "future", "queue", "url")
 
     def __init__(
-        self, outbox: PublisherSession, queue: str, url: str, *rest: Any, **more: Any
+        self,
+        session: PublisherSession,
+        draft: Draft,
+        sealed: Sealed,
+        url: str,
+        expires: float,
+        *,
+        deadline: float = math.inf,
+        deduplication_id: str | None,
     ) -> None:
-        super().__init__(*rest, **more)
-        self._session = outbox
-        self._queue = queue
-        self._url = url
+        super().__init__(
+            sealed.body,
+            sealed.attributes,
+            size=sealed.size,
+            expires=expires,
+            deadline=deadline,
+            delay=sealed.delay,
+            group_id=draft.group_id,
+            deduplication_id=deduplication_id,
+        )
+        self.queue = draft.queue
+        """The queue as the sender named it."""
+        self.url = url
+        self.future: asyncio.Future[T] = session.loop.create_future()
+        self._session = session
         self._timer: asyncio.TimerHandle | None = None
+        self._confirmed = False
 
-    def begin(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Join the lane; `future` gets the message id once SQS has the message."""
-        self.future = loop.create_future()
+    def begin(self) -> None:
+        """Set the timer, and join the lane."""
+        session = self._session
         if self.expires != math.inf:
-            context = self._session.context
-            self._timer = loop.call_at(self.expires, self.expire, "in time", context=context)
-        self._session.sends.add(self)
-        self._session.lanes.add(self._url, self)
+            self._timer = session.loop.call_at(self.expires, self.time_out, context=session.context)
+        session.pending.add(self)
+        session.lanes.add(self.url, self)
 
     def end(self) -> None:
-        """The caller has its answer, or was cancelled: leave nothing behind."""
+        """The sender has its answer, or was cancelled: leave nothing behind."""
         if self._timer is not None:
             self._timer.cancel()
-        self._session.sends.discard(self)
-        if self.future.cancelled():
-            self._session.lanes.withdraw(self._url, self)
+        self._session.pending.discard(self)
+        if not self._confirmed:
+            self._session.lanes.withdraw(self.url, self)
 
-    def expire(self, why: str) -> None:
-        """End the wait: SQS has not confirmed the message."""
-        if self.future.done():
-            return
-        left = not self._session.lanes.withdraw(self._url, self)
-        self.future.set_exception(unconfirmed(self, self._queue, why, left=left))
+    def time_out(self) -> None:
+        """Its time is up."""
+        raise NotImplementedError
+
+    def failed(self, error: QueueError | SendError) -> None:
+        if isinstance(error, QueueNotFound):
+            self._session.sqs.queues.forget_url(self.queue)
+        self._fail(refused(self, error, self.queue))
+
+    def _fail(self, error: Exception) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+class PendingSend(Pending[str]):
+    """A one-way message: `future` gets its message id once SQS has it."""
+
+    __slots__ = ()
+
+    def __init__(
+        self, session: PublisherSession, draft: Draft, sealed: Sealed, url: str, expires: float
+    ) -> None:
+        super().__init__(
+            session, draft, sealed, url, expires, deduplication_id=draft.deduplication_id
+        )
 
     def done(self, result: str | None) -> None:
+        self._confirmed = True
         if not self.future.done():
             self._session.sent += 1
             self.future.set_result(result or "")
 
-    def failed(self, error: QueueError | SendError) -> None:
-        if isinstance(error, QueueNotFound):
-            self._session.sqs.queues.forget_url(self._queue)
+    def time_out(self) -> None:
+        self.give_up("in time")
+
+    def give_up(self, why: str) -> None:
+        """End the wait: SQS has not confirmed the message."""
         if not self.future.done():
-            self.future.set_exception(refused(self, error, self._queue))
+            left = not self._session.lanes.withdraw(self.url, self)
+            self._fail(unconfirmed(self, self.queue, why, left=left))
 
 
-class PendingRequest(Outgoing, Waiter):
-    """A request: a message in a lane, and a waiter in the reply queue's table."""
+class PendingRequest(Pending[Reply]):
+    """A request: its timer, its place in the reply queue's table, and its outcome."""
 
-    __slots__ = (
-        "_confirmed",
-        "_live",
-        "_queue",
-        "_session",
-        "_timeout",
-        "_timer",
-        "_url",
-        "correlation_id",
-        "future",
-    )
-
-    future: asyncio.Future[Reply]
+    __slots__ = ("_live", "_timeout", "correlation_id")
 
     def __init__(
         self,
-        outbox: PublisherSession,
-        queue: str,
+        session: PublisherSession,
+        draft: Draft,
+        sealed: Sealed,
         url: str,
         live: Live,
-        correlation_id: str,
-        body: str,
-        attributes: Attributes,
-        size: int,
-        *,
-        timeout: float,
         deadline: float,
-        group_id: str | None,
-        deduplication_id: str | None,
     ) -> None:
+        deduplication_id = draft.deduplication_id
         if deduplication_id is None and url.endswith(".fifo"):
-            deduplication_id = correlation_id
+            # Two equal questions are two questions.
+            deduplication_id = draft.correlation_id
         super().__init__(
-            body,
-            attributes,
-            size=size,
-            expires=deadline,
+            session,
+            draft,
+            sealed,
+            url,
+            deadline,
             deadline=deadline,
-            group_id=group_id,
             deduplication_id=deduplication_id,
         )
-        self.correlation_id = correlation_id
-        self._session = outbox
-        self._queue = queue
-        self._url = url
+        assert draft.correlation_id is not None
+        self.correlation_id = draft.correlation_id
+        self._timeout = draft.timeout
         self._live = live
-        self._timeout = timeout
-        self._timer: asyncio.TimerHandle | None = None
-        self._confirmed = False
 
-    def begin(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Register and join the lane; `future` gets whatever ends the request first."""
-        self.future = loop.create_future()
-        if self.deadline != math.inf:
-            context = self._session.context
-            self._timer = loop.call_at(self.deadline, self._time_out, context=context)
-        self._session.requests.add(self)
+    def begin(self) -> None:
         self._live.register(self)
-        self._session.lanes.add(self._url, self)
+        super().begin()
 
     def end(self) -> None:
-        """It has ended, however that was: leave nothing behind."""
-        if self._timer is not None:
-            self._timer.cancel()
-        self._session.requests.discard(self)
         self._live.forget(self)
-        if not self._confirmed:
-            self._session.lanes.withdraw(self._url, self)
+        super().end()
 
     # What its lane says.
 
@@ -176,11 +175,6 @@ class PendingRequest(Outgoing, Waiter):
         self._confirmed = True
         # Ten thousand may wait for their replies: what has left is not kept.
         self.body, self.attributes = "", NO_ATTRIBUTES
-
-    def failed(self, error: QueueError | SendError) -> None:
-        if isinstance(error, QueueNotFound):
-            self._session.sqs.queues.forget_url(self._queue)
-        self._fail(refused(self, error, self._queue))
 
     # What its reply queue says.
 
@@ -196,7 +190,7 @@ class PendingRequest(Outgoing, Waiter):
             code=code,
             type=kind,
             details=details,
-            queue=self._queue,
+            queue=self.queue,
             correlation_id=self.correlation_id,
         )
         self._fail(error)
@@ -204,8 +198,8 @@ class PendingRequest(Outgoing, Waiter):
 
     def lose(self, kind: type[ReplyQueueLost | ReplyQueueClosed], why: str) -> None:
         error = kind(
-            f"the request to {self._queue!r} got no reply: {why}",
-            queue=self._queue,
+            f"the request to {self.queue!r} got no reply: {why}",
+            queue=self.queue,
             correlation_id=self.correlation_id,
         )
         self._fail(error)
@@ -215,7 +209,7 @@ class PendingRequest(Outgoing, Waiter):
 
     # What the clock says.
 
-    def _time_out(self) -> None:
+    def time_out(self) -> None:
         if self.future.done():
             return
         trouble: QueueError | SendError | None
@@ -234,12 +228,12 @@ class PendingRequest(Outgoing, Waiter):
             if trouble is not None:
                 if is_answer(trouble):
                     # It was tried, and SQS's own words say more than that time is up.
-                    self._fail(refused(self, trouble, self._queue))
+                    self._fail(refused(self, trouble, self.queue))
                     return
                 why = f"{why}: {trouble}"
         error = ReplyTimeout(
-            f"no reply from {self._queue!r} within {self._timeout} s: {why}",
-            queue=self._queue,
+            f"no reply from {self.queue!r} within {self._timeout} s: {why}",
+            queue=self.queue,
             correlation_id=self.correlation_id,
             timeout=self._timeout,
             confirmed=self._confirmed,
@@ -247,16 +241,12 @@ class PendingRequest(Outgoing, Waiter):
         error.__cause__ = trouble
         self._fail(error)
 
-    def _fail(self, error: Exception) -> None:
-        if not self.future.done():
-            self.future.set_exception(error)
 
-
-def not_sent(queue: str, timeout: float) -> ReplyTimeout:
+def not_sent(draft: Draft) -> ReplyTimeout:
     return ReplyTimeout(
-        f"the request to {queue!r} was not sent within {timeout} s",
-        queue=queue,
-        timeout=timeout,
+        f"the request to {draft.queue!r} was not sent within {draft.timeout} s",
+        queue=draft.queue,
+        timeout=draft.timeout,
         confirmed=False,
     )
 

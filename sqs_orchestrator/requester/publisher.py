@@ -1,62 +1,29 @@
 """`Publisher`: sends messages, and awaits the replies to requests.
 
-The way of one request: its body is encoded and checked here; a `PendingRequest` registers in the
-reply queue's table of waiters and joins the next batch of its queue's lane. Whatever ends
-it first - the reply, an error of the lane, the loss of the reply queue, its timer, leaving
-the publisher - resolves the one future that the caller awaits; then it is taken out of
-table and lane. No task is spent on a request, and nothing is left of one that has ended.
-
-The first request to a queue has to wait before that: until its URL is known, and a reply
-queue made. Those waits are shared with others (`SingleFlight`), so one who gives up disturbs none.
+Here stands what programs call. Each call becomes a `Draft`; the `PublisherSession` carries it out.
 """
 
 from __future__ import annotations
 
-import asyncio
-import math
-from collections.abc import Awaitable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+import dataclasses
+import functools
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, overload
 
-import anyio
-
-from ..codecs import Codec, CodecError, check_readable, codec_or_json, encode
+from ..codecs import Codec, CodecError, check_readable, codec_or_json
 from ..connection import Connection, check_connection
 from ..core import wire
-from ..core.addresses import DEFAULT_PREFIXES, Refused, check_reply_address, checked_accounts
-from ..core.attributes import check_count, to_attributes
-from ..core.checks import (
-    check_body,
-    check_deduplication_id,
-    check_delay,
-    check_group_id,
-    check_seconds,
-    check_size,
-    check_type,
-    message_bytes,
-    shown,
-)
-from ..core.names import account_of, queue_name_of
-from ..errors import (
-    InvalidMessage,
-    QueueError,
-    RemoteError,
-    ReplyQueueClosed,
-    ReplyTimeout,
-    RequestError,
-    SendError,
-    fresh_copy,
-)
+from ..core.addresses import checked_accounts
+from ..core.checks import check_seconds, check_type, shown
+from ..drafts import Draft
+from ..errors import RemoteError, ReplyTimeout, RequestError
 from ..message import Reply
-from ..queues import check_is_text
-from ..sending.entries import send_lanes
-from ..sending.reply_sender import ReplySender
-from ..sqs.port import Attributes, AttributeValue
+from ..middleware import Middleware, checked_middleware
 from ..tasks import TaskOwner
-from .pending import PendingRequest, PendingSend, PublisherSession, not_sent, refused, unconfirmed
 from .reply_queue import ReplyQueue
+from .session import PublisherSession
 
 if TYPE_CHECKING:
     # Type checkers know both, so that the program need not have them. Checkers that do not know
@@ -64,9 +31,6 @@ if TYPE_CHECKING:
     from typing_extensions import TypeForm, TypeVar
 
     T = TypeVar("T", default=Any)
-
-FLUSH_PATIENCE = 5.0
-"""Seconds for which sends that wait are still tried on leaving."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +82,12 @@ class Publisher:
             which `send()` tries again. `math.inf` for no limit.
         reply_accounts: AWS accounts to answer to by `reply()` beside the connection's own.
         codec: Encodes and decodes bodies; JSON by default.
+        middleware: Objects with `async outgoing(draft, call_next)`, which stands around each send,
+            request and reply; the first is the outermost. Several publishers and pollers may
+            share one. What it raises is what the call raises. It may call `call_next` again:
+            each call sends a message of its own, a request under a correlation id of its own.
+            The time that it takes counts towards the timeout of the call, and does not end when
+            that is up: then `call_next` raises `ReplyTimeout` at once.
 
     Raises:
         ValueError: If *default_timeout* is not positive, or an argument is of a wrong type.
@@ -131,6 +101,7 @@ class Publisher:
         default_timeout: float = 30.0,
         reply_accounts: Collection[str] = (),
         codec: Codec | None = None,
+        middleware: Sequence[Middleware] = (),
     ) -> None:
         check_connection(sqs)
         if reply_queue is not None:
@@ -139,22 +110,28 @@ class Publisher:
         self._default_timeout = _check_timeout("default_timeout", default_timeout)
         self._accounts = checked_accounts(reply_accounts)
         self._codec = codec_or_json(codec)
+        self._middleware = checked_middleware(middleware)
         self._own_reply_queue = reply_queue is None
         self._replies = ReplyQueue(sqs) if reply_queue is None else reply_queue
         self._owner = TaskOwner("sqs_orchestrator publisher", self._closing)
-        self._unfinished: set[anyio.CancelScope] = set()
-        self._finished = asyncio.Event()
-        self._counts = dict.fromkeys(_COUNTERS, 0)
+        self._session: PublisherSession | None = None
+        self._counts = _Counts()
 
     def __repr__(self) -> str:
         return f"<Publisher {self.statistics().pending} pending, replies to {self._replies!r}>"
 
     async def __aenter__(self) -> Self:
-        port = self._sqs.port
+        _ = self._sqs.port  # it is open
         await self._owner.start()
-        lanes = send_lanes(self._owner, port)
-        self._session = PublisherSession(self._owner, self._sqs, lanes)
-        self._reply_sender = ReplySender(lanes)
+        self._session = PublisherSession(
+            self._owner,
+            self._sqs,
+            self._replies,
+            codec=self._codec,
+            middleware=self._middleware,
+            patience=self._default_timeout,
+            accounts=self._accounts,
+        )
         try:
             if self._own_reply_queue:
                 await self._replies.__aenter__()
@@ -180,17 +157,8 @@ class Publisher:
             self._sqs.release(self)
 
     async def _closing(self) -> None:
-        for request in list(self._session.requests):
-            request.lose(ReplyQueueClosed, "the publisher was closed while it waited")
-        with anyio.move_on_after(FLUSH_PATIENCE):
-            while self._unfinished:
-                self._finished.clear()
-                await self._finished.wait()
-            await self._session.lanes.flush()
-        for scope in list(self._unfinished):
-            scope.cancel()
-        for send in list(self._session.sends):
-            send.expire("the publisher was closed")
+        if self._session is not None:
+            await self._session.close()
         if self._own_reply_queue:
             await self._replies.aclose()
 
@@ -203,18 +171,19 @@ class Publisher:
             AccessDenied: If `sqs:CreateQueue` or `sqs:TagQueue` is not allowed.
             QueueError: If SQS cannot be reached, or refuses.
         """
-        self._check_open()
+        self._opened()
         await self._replies.ready()
 
     def statistics(self) -> PublisherStatistics:
         """A snapshot of the counters."""
-        counts = self._counts
+        counts, session = self._counts, self._session
         return PublisherStatistics(
-            **counts,
-            pending=counts["requests"] - sum(counts[outcome] for outcome in _OUTCOMES),
-            sent=self._session.sent if self._owner.entered else 0,
-            unsent=len(self._session.lanes) if self._owner.running else 0,
-            batches=self._session.lanes.batches if self._owner.entered else 0,
+            **dataclasses.asdict(counts),
+            pending=counts.pending,
+            sent=session.sent if session is not None else 0,
+            replies_sent=session.replies_sent if session is not None else 0,
+            unsent=len(session.lanes) if session is not None and self._owner.running else 0,
+            batches=session.lanes.batches if session is not None else 0,
         )
 
     # -------------------------------------------------------------------- one-way
@@ -258,41 +227,22 @@ class Publisher:
             ValueError: If *queue* can be no queue.
             RuntimeError: If the publisher is not open.
         """
-        self._check_open()
-        try:
-            delay_seconds = check_delay(delay)
-            _check_fifo(queue, delay_seconds, group_id, deduplication_id)
-            text, content_type = encode(self._codec, body)
-            whole = wire.one_way_attributes(message_type, content_type)
-            if attributes is not None:
-                whole.update(to_attributes(attributes, wire.RESERVED))
-            size = _check(text, whole)
-        except SendError as error:
-            error.queue = queue
-            raise
-        loop = asyncio.get_running_loop()
-        expires = loop.time() + self._default_timeout
-        url = self._sqs.queues.known_url(queue)
-        if url is None:
-            url = await self._resolved(queue, self._sqs.queue_url(queue), expires)
-        entry = PendingSend(
-            self._session,
-            queue,
-            url,
-            text,
-            whole,
-            size=size,
-            expires=expires,
-            delay=delay_seconds or None,
+        session = self._opened()
+        began = session.loop.time()
+        draft = Draft(
+            kind="send",
+            queue=queue,
+            body=body,
+            attributes={} if attributes is None else attributes,
+            message_type=message_type,
             group_id=group_id,
             deduplication_id=deduplication_id,
+            delay=delay,
         )
-        entry.begin(loop)
-        try:
-            return await entry.future
-        finally:
-            entry.end()
-            del entry  # its future may hold the exception that holds this frame
+        if session.middleware:
+            message_id: str = await session.through_middleware(draft, session.send, began)
+            return message_id
+        return await session.send(draft, began)
 
     # -------------------------------------------------------------------- two-way
 
@@ -373,85 +323,50 @@ class Publisher:
                 can be read as *returns*, for want of pydantic or msgspec perhaps.
             RuntimeError: If the publisher is not open.
         """
-        self._check_open()
+        session = self._opened()
         if timeout is None:
             timeout = self._default_timeout
         else:
             check_seconds("timeout", timeout)
         if returns is not None:
             check_readable(self._codec, returns, "returns")
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + timeout
+        began = session.loop.time()
+        draft = Draft(
+            kind="request",
+            queue=queue,
+            body=body,
+            attributes={} if attributes is None else attributes,
+            message_type=message_type,
+            group_id=group_id,
+            deduplication_id=deduplication_id,
+            timeout=timeout,
+            correlation_id=wire.new_correlation_id(),
+        )
         counts = self._counts
-        counts["requests"] += 1
+        counts.requests += 1
         try:
-            _check_fifo(queue, 0, group_id, deduplication_id)
-            url, live = self._sqs.queues.known_url(queue), self._replies.current
-            if url is None or live is None or timeout <= 0:
-                # What SQS would refuse should cost neither a call nor a reply queue; then the
-                # request queue first, since neither should a wrong name.
-                self._compose(_SOME_URL, body, attributes, message_type, timeout)
-                if timeout <= 0:
-                    raise not_sent(queue, timeout)
-                url = await self._before(
-                    deadline, timeout, queue, self._sqs.queue_url(queue), queue
-                )
-                live = await self._before(
-                    deadline, timeout, queue, self._replies.live(), self._replies.prefix
-                )
-            request = PendingRequest(
-                self._session,
-                queue,
-                url,
-                live,
-                *self._compose(live.url, body, attributes, message_type, timeout),
-                timeout=timeout,
-                deadline=deadline,
-                group_id=group_id,
-                deduplication_id=deduplication_id,
-            )
-            request.begin(loop)
-            try:
-                reply = await request.future
-            finally:
-                request.end()
-                correlation_id = request.correlation_id
-                del request  # its future may hold the exception that holds this frame
-            result = (
-                reply if returns is None else self._decoded(reply, returns, queue, correlation_id)
-            )
-        except BaseException as error:
-            counts[_outcome(error)] += 1
-            if isinstance(error, SendError):
-                error.queue = queue
+            if session.middleware:
+                reply = await session.through_middleware(draft, session.request, began)
+            else:
+                reply = await session.request(draft, began)
+            result = reply if returns is None else self._decoded(reply, returns, draft)
+        except ReplyTimeout:
+            counts.timeouts += 1
             raise
-        counts["replies"] += 1
+        except RemoteError:
+            counts.remote_errors += 1
+            raise
+        except Exception:
+            counts.failures += 1
+            raise
+        except BaseException:
+            counts.cancelled += 1
+            raise
+        counts.replies += 1
         return result
 
-    def _compose(
-        self,
-        reply_queue_url: str,
-        body: Any,
-        attributes: Mapping[str, Any] | None,
-        message_type: str | None,
-        timeout: float,
-    ) -> tuple[str, str, dict[str, AttributeValue], int]:
-        """Correlation id, body, attributes and size of a request that SQS would take."""
-        text, content_type = encode(self._codec, body)
-        correlation_id = wire.new_correlation_id()
-        whole = wire.request_attributes(
-            reply_queue_url=reply_queue_url,
-            correlation_id=correlation_id,
-            message_type=message_type,
-            content_type=content_type,
-            legacy=self._replies.legacy,
-        )
-        if attributes is not None:
-            whole.update(to_attributes(attributes, wire.RESERVED))
-        size = _check(text, whole, time_to_live=timeout != math.inf)
-        return correlation_id, text, whole, size
-
-    def _decoded(self, reply: Reply, type_: Any, queue: str, correlation_id: str) -> Any:
+    def _decoded(self, reply: Reply, type_: Any, draft: Draft) -> Any:
+        queue, correlation_id = draft.queue, draft.correlation_id
         try:
             return self._codec.decode(reply.body, type_, reply.content_type)
         except CodecError as error:
@@ -468,7 +383,13 @@ class Publisher:
                 correlation_id=correlation_id,
             ) from error
 
-    async def reply(self, reply_to: wire.ReplyTo | str, body: Any) -> None:
+    async def reply(
+        self,
+        reply_to: wire.ReplyTo | str,
+        body: Any,
+        *,
+        attributes: Mapping[str, Any] | None = None,
+    ) -> None:
         """Answer a request later, from any process; returns once SQS has the reply.
 
         The handler returned `NO_REPLY` and kept `Message.reply_to`, or the text that it
@@ -482,7 +403,9 @@ class Publisher:
 
         Args:
             reply_to: Where to, from `Message.reply_to` or `str` of it.
-            body: As the handler would have returned it.
+            body: As the handler would have returned it; or a `Reject`: then the requester gets a
+                `RemoteError` with its code, message and details.
+            attributes: Message attributes, by name: text, numbers or bytes.
 
         Raises:
             InvalidMessage: If the address is none that may be answered, or SQS would
@@ -493,165 +416,45 @@ class Publisher:
                 allowed there.
             QueueError: If SQS cannot be reached, or fails for `default_timeout`.
         """
-        self._check_open()
-        loop = asyncio.get_running_loop()
-        expires = loop.time() + self._default_timeout
-        prefixes = (*DEFAULT_PREFIXES, self._replies.prefix)
-        try:
-            to = _address(reply_to)
-            # Against itself first, so that no call goes out for what cannot be an address.
-            check_reply_address(to, to.queue_url, region=None, prefixes=prefixes)
-        except (ValueError, Refused) as error:
-            raise _no_address(error) from error
-        try:
-            text, content_type = encode(self._codec, body)
-            attributes = wire.reply_attributes(to, content_type=content_type)
-            size = _check(text, attributes)
-        except SendError as error:
-            error.queue = str(to)
-            raise
-        name, account = queue_name_of(to.queue_url), account_of(to.queue_url)
-        foreign = account if account in self._accounts else None
-        home = await self._resolved(name, self._sqs.queues.home_url(name, foreign), expires)
-        try:
-            region = self._sqs.port.region
-            url = check_reply_address(
-                to, home, region=region, prefixes=prefixes, accounts=self._accounts
-            )
-        except Refused as error:
-            raise _no_address(error) from error
-        future: asyncio.Future[None] = loop.create_future()
-
-        def settled(error: QueueError | SendError | None) -> None:
-            if future.done():
-                return
-            if error is None:
-                self._counts["replies_sent"] += 1
-                future.set_result(None)
-            else:
-                future.set_exception(refused(answer, error, url))
-
-        answer = self._reply_sender.post(
-            url, text, attributes, size=size, expires=expires, settled=settled
+        session = self._opened()
+        began = session.loop.time()
+        to = session.checked_reply_to(reply_to)
+        draft = Draft(
+            kind="reply",
+            queue=to.queue_url,
+            body=body,
+            attributes={} if attributes is None else attributes,
+            correlation_id=to.id,
         )
-        with self._flushable(expires):
-            try:
-                return await future
-            finally:
-                if future.cancelled():
-                    self._reply_sender.withdraw(answer)
-        raise unconfirmed(answer, url, self._out_of_time(), left=True)
+        send = functools.partial(session.reply, to=to)
+        if session.middleware:
+            await session.through_middleware(draft, send, began)
+        else:
+            await send(draft, began)
 
-    # ------------------------------------------------------------------- internals
-
-    def _check_open(self) -> None:
+    def _opened(self) -> PublisherSession:
+        """The session, while it takes calls."""
         self._owner.check_loop()
-        if not self._owner.running or self._owner.stopping:
+        if self._session is None or not self._owner.running or self._owner.stopping:
             raise self._owner.not_open("the publisher", "Publisher(…)")
-
-    async def _before(
-        self, deadline: float, timeout: float, queue: str, work: Awaitable[T], about: str
-    ) -> T:
-        """What *work* gives, or why a request cannot wait for it any longer."""
-        with self._owner.until_stop(deadline):
-            return await work
-        raise self._unready(timeout, queue, about)
-
-    def _unready(self, timeout: float, queue: str, about: str) -> Exception:
-        if self._owner.stopping:
-            return ReplyQueueClosed(
-                f"the request to {queue!r} was not sent: the publisher was closed", queue=queue
-            )
-        trouble = self._sqs.trouble(about)
-        return not_sent(queue, timeout) if trouble is None else fresh_copy(trouble)
-
-    async def _resolved(self, queue: str, work: Awaitable[str], expires: float) -> str:
-        """What *work* gives, the URL of *queue*, for a one-way message."""
-        with self._flushable(expires):
-            return await work
-        raise self._unresolved(queue)
-
-    def _unresolved(self, queue: str) -> Exception:
-        trouble = self._sqs.trouble(queue)
-        if trouble is not None:
-            return fresh_copy(trouble)
-        why = self._out_of_time()
-        return SendError(f"the message to {queue!r} was not sent: {why}", queue=queue)
-
-    @contextmanager
-    def _flushable(self, expires: float) -> Iterator[None]:
-        """A scope for a wait to which leaving the publisher gives time to end."""
-        with anyio.CancelScope() as scope:
-            self._owner.limit(scope, expires)
-            self._unfinished.add(scope)
-            try:
-                yield
-            finally:
-                self._unfinished.discard(scope)
-                self._finished.set()
-
-    def _out_of_time(self) -> str:
-        if self._owner.stopping:
-            return "the publisher was closed"
-        return f"SQS did not answer within {self._default_timeout} s"
+        return self._session
 
 
-_OUTCOMES = ("replies", "remote_errors", "timeouts", "failures", "cancelled")
+@dataclass(slots=True)
+class _Counts:
+    """The calls of `request()`, and how they ended."""
 
-_COUNTERS = ("replies_sent", "requests", *_OUTCOMES)
+    requests: int = 0
+    replies: int = 0
+    remote_errors: int = 0
+    timeouts: int = 0
+    failures: int = 0
+    cancelled: int = 0
 
-_SOME_URL = f"https://sqs.eu-central-1.amazonaws.com/123456789012/{'-' * 80}"
-"""Stands for the URL of a reply queue that does not exist yet."""
-
-
-def _address(reply_to: object) -> wire.ReplyTo:
-    if not isinstance(reply_to, wire.ReplyTo):
-        return wire.ReplyTo.parse(reply_to)
-    try:
-        # By way of its text: that shows whether it has what an address is made of.
-        text = str(reply_to)
-    except TypeError:
-        raise ValueError(f"it is made of more than text: {shown(reply_to)}") from None
-    return wire.ReplyTo.parse(text)
-
-
-def _no_address(error: Exception) -> InvalidMessage:
-    return InvalidMessage(f"not a reply address to answer at: {error}")
-
-
-def _outcome(error: BaseException) -> str:
-    """Under what a request that ended with *error* is counted."""
-    if isinstance(error, ReplyTimeout):
-        return "timeouts"
-    if isinstance(error, RemoteError):
-        return "remote_errors"
-    return "failures" if isinstance(error, Exception) else "cancelled"
-
-
-def _check(body: str, attributes: Attributes, *, time_to_live: bool = False) -> int:
-    """The size of a message that SQS would take, *time_to_live* yet to come."""
-    check_body(body)
-    check_count(attributes, wire.RESERVED, time_to_live=time_to_live)
-    size = message_bytes(body, attributes)
-    if time_to_live:
-        size += wire.TIME_TO_LIVE_BYTES
-    check_size(size)
-    return size
-
-
-def _check_fifo(queue: str, delay: int, group_id: str | None, deduplication_id: str | None) -> None:
-    check_is_text(queue)
-    if group_id is not None:
-        check_group_id(group_id)
-    if deduplication_id is not None:
-        check_deduplication_id(deduplication_id)
-    if queue.endswith(".fifo"):
-        if group_id is None:
-            raise InvalidMessage("a message to a FIFO queue needs a group_id")
-        if delay:
-            raise InvalidMessage("a FIFO queue takes no delay for one message: set the queue's")
-    elif deduplication_id is not None:
-        raise InvalidMessage("deduplication_id is for FIFO queues, whose names end in '.fifo'")
+    @property
+    def pending(self) -> int:
+        ended = self.replies + self.remote_errors + self.timeouts + self.failures
+        return self.requests - ended - self.cancelled
 
 
 def _check_timeout(name: str, timeout: float) -> float:

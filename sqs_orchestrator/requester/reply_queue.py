@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import anyio
 
@@ -64,24 +64,22 @@ READ_MARGIN = 2.0
 """Seconds by which a long poll ends before the client's read timeout."""
 
 
-class Waiter:
-    """One who waits for replies. `publisher` has the kinds of them."""
-
-    __slots__ = ()
+class Waiter(Protocol):
+    """One who waits for replies."""
 
     correlation_id: str
 
     def resolve(self, head: wire.ReplyHead, received: Received) -> bool:
         """Take a reply; true when nothing more is awaited."""
-        raise NotImplementedError
+        ...
 
     def lose(self, kind: type[ReplyQueueLost | ReplyQueueClosed], why: str) -> None:
         """Fail with an error of *kind*."""
-        raise NotImplementedError
+        ...
 
     def fail(self, error: QueueError) -> None:
         """Fail because the reply queue cannot be read."""
-        raise NotImplementedError
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,8 +34,8 @@ refuses the name of a deleted queue (DeleteQueue), so none can be new under it b
 MOST_REMEMBERED: Final = 10_000
 """Queues remembered; the oldest are forgotten first."""
 
-Settled = Callable[[QueueError | SendError | None], None]
-"""Hears how an answer ended: `None` where SQS has it."""
+Settled = Callable[[str, QueueError | SendError | None], None]
+"""Hears how an answer ended: its message id where SQS has it, or the error."""
 
 
 class ReplySender:
@@ -136,11 +136,13 @@ class ReplySender:
     def _drop(self, answer: Answer) -> None:
         if answer in self._answers:
             gone = QueueNotFound(f"the reply queue {answer.address} is gone", queue=answer.address)
-            self.ended(answer, gone)
+            self.ended(answer, "", gone)
 
-    def ended(self, answer: Answer, error: QueueError | SendError | None) -> None:
+    def ended(
+        self, answer: Answer, message_id: str, error: QueueError | SendError | None = None
+    ) -> None:
         self._remove(answer)
-        answer.settled(error)
+        answer.settled(message_id, error)
 
     def _remove(self, answer: Answer) -> None:
         self._answers.discard(answer)
@@ -182,12 +184,12 @@ class Answer(Outgoing):
     def done(self, result: str | None) -> None:
         if self._moved:
             self._reply_sender.learn(self.address, "moved")
-        self._reply_sender.ended(self, None)
+        self._reply_sender.ended(self, result or "")
 
     def failed(self, error: QueueError | SendError) -> None:
         if isinstance(error, QueueNotFound) and self._try_elsewhere():
             return
-        self._reply_sender.ended(self, error)
+        self._reply_sender.ended(self, "", error)
 
     def _try_elsewhere(self) -> bool:
         """Whether there is still a place and time to try a queue that does not exist."""

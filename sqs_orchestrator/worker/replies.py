@@ -76,7 +76,7 @@ class Replies:
         """Send it until loop time *expires*; *forever* where the requester has no deadline."""
         body, attributes, size = self._rendered(delivery, decision)
 
-        def settled(error: QueueError | SendError | None) -> None:
+        def settled(_: str, error: QueueError | SendError | None) -> None:
             message_id = delivery.received.message_id
             done = True
             if error is None:

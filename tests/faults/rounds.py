@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import sqs_orchestrator as so
-from sqs_orchestrator.requester.pending import PublisherSession
 from sqs_orchestrator.requester.reply_queue import Live
+from sqs_orchestrator.requester.session import PublisherSession
 from sqs_orchestrator.sending.entries import Deletion
 from sqs_orchestrator.sending.lanes import Lanes
 from sqs_orchestrator.sending.reply_sender import ReplySender
@@ -240,8 +240,7 @@ DONE: Final = 30.0
 
 
 TABLES: Final[dict[type, tuple[str, ...]]] = {
-    so.Publisher: ("_unfinished",),
-    PublisherSession: ("requests", "sends"),
+    PublisherSession: ("pending", "waits"),
     Live: ("waiters",),
     ReplySender: ("_answers",),
     Engine: ("_waiting", "_running", "_errands"),

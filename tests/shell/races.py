@@ -45,8 +45,8 @@ import sqs_orchestrator as so
 from sqs_orchestrator.core import wire
 from sqs_orchestrator.core.names import DEFAULT_PREFIX, queue_name_of
 from sqs_orchestrator.logs import COUNT
-from sqs_orchestrator.requester.publisher import FLUSH_PATIENCE
 from sqs_orchestrator.requester.reply_queue import Live
+from sqs_orchestrator.requester.session import FLUSH_PATIENCE
 from sqs_orchestrator.sending.lanes import Lanes
 from sqs_orchestrator.sqs.port import Failure, Received, SendEntry
 from sqs_orchestrator.testing import Faults, MemoryServer, MemorySQS, VirtualTimeLoop, connect
@@ -474,8 +474,9 @@ class Played:
 def left_in(thing: object) -> str:
     """What is left in the tables of a publisher, poller or reply queue, and of what they own."""
     things: list[object] = [thing]
-    if isinstance(thing, so.Publisher) and thing._owner.entered:
-        things += [thing._session, thing._reply_sender, thing._session.lanes]
+    if isinstance(thing, so.Publisher) and thing._session is not None:
+        session = thing._session
+        things += [session, session.reply_sender, session.lanes]
     elif isinstance(thing, so.Poller) and thing._engine is not None:
         engine = thing._engine
         reply_sender = engine._replies._reply_sender

@@ -13,6 +13,7 @@ from sqs_orchestrator import Connection, Publisher, QueueNotFound, ReplyQueue
 from sqs_orchestrator.core import wire
 from sqs_orchestrator.requester.pending import PendingRequest, PendingSend
 from sqs_orchestrator.requester.reply_queue import Live
+from sqs_orchestrator.requester.session import PublisherSession
 from sqs_orchestrator.sqs.port import Received, SendEntry
 from sqs_orchestrator.testing import MemoryServer, MemorySQS, connect
 
@@ -95,6 +96,13 @@ class Bench:
         return self.publisher._replies
 
     @property
+    def session(self) -> PublisherSession:
+        """What the publisher has from entering to leaving."""
+        session = self.publisher._session
+        assert session is not None
+        return session
+
+    @property
     def live(self) -> Live:
         """The reply queue that there is."""
         live = self.replies.current
@@ -114,12 +122,12 @@ class Bench:
 
     def assert_nothing_pends(self) -> None:
         """No request, send or entry is left anywhere."""
-        publisher = self.publisher
-        assert not publisher._session.requests
-        assert not publisher._session.sends
-        assert not publisher._unfinished
-        assert not publisher._owner._guests
-        assert not len(publisher._session.lanes)
+        session = self.session
+        assert not session.pending
+        assert not session.waits
+        assert not self.publisher._owner._guests
+        assert not len(session.lanes)
+        assert not len(session.reply_sender)
         live = self.replies.current
         assert live is None or not live.waiters
         assert not self.timed

@@ -36,7 +36,7 @@ from sqs_orchestrator import (
 from sqs_orchestrator.core import wire
 from sqs_orchestrator.core.names import queue_name_of
 from sqs_orchestrator.requester.pending import PendingRequest, PendingSend
-from sqs_orchestrator.requester.publisher import FLUSH_PATIENCE
+from sqs_orchestrator.requester.session import FLUSH_PATIENCE
 from sqs_orchestrator.sqs.port import Failure, Received, SendEntry
 from sqs_orchestrator.testing import MemoryServer, MemorySQS, connect
 from tests.shell.requesters import Bench, connected, publishing, working
@@ -829,7 +829,7 @@ async def test_request_retried_into_two_messages_gets_one_reply(bench: Bench) ->
 async def test_memory_of_a_confirmed_request_holds_no_body(bench: Bench) -> None:
     request = bench.task(bench.publisher.request("orders", {"large": "x" * 100_000}))
     await asyncio.sleep(1)
-    [waiting] = bench.publisher._session.requests
+    [waiting] = bench.session.pending
     assert waiting.body == ""
     assert not waiting.attributes
     request.cancel()
@@ -1144,7 +1144,6 @@ async def test_late_reply_that_hangs_is_given_up(server: MemoryServer) -> None:
         assert caught.value.maybe_sent
         assert now() == began + 4
         bench.assert_nothing_pends()
-        assert not len(bench.publisher._reply_sender)
 
 
 async def test_cancelled_late_reply_leaves_nothing(bench: Bench) -> None:
@@ -1153,7 +1152,6 @@ async def test_cancelled_late_reply_leaves_nothing(bench: Bench) -> None:
     await asyncio.sleep(1)
     task.cancel()
     await asyncio.wait({task})
-    assert not len(bench.publisher._reply_sender)
     bench.assert_nothing_pends()
 
 
@@ -1318,7 +1316,6 @@ async def test_flushing_is_given_up_after_its_time(
             assert error.maybe_sent is (operation == "SendMessageBatch")
         assert now() == began + FLUSH_PATIENCE
         bench.assert_nothing_pends()
-        assert not len(bench.publisher._reply_sender)
 
 
 async def test_flushing_in_vain_says_what_went_wrong(server: MemoryServer) -> None:

@@ -26,7 +26,7 @@ from sqs_orchestrator import (
 from sqs_orchestrator.core import wire
 from sqs_orchestrator.core.names import DEFAULT_PREFIX, is_own_form, queue_name_of
 from sqs_orchestrator.requester.heartbeat import YOUNG
-from sqs_orchestrator.requester.reply_queue import CLOSE_PATIENCE, CREATION_PATIENCE, Waiter
+from sqs_orchestrator.requester.reply_queue import CLOSE_PATIENCE, CREATION_PATIENCE
 from sqs_orchestrator.sqs.port import Received, SendEntry
 from sqs_orchestrator.testing import MemoryServer, MemorySQS, connect
 from tests.shell.requesters import Bench, connected, echo, publishing, working
@@ -363,13 +363,13 @@ class ReplyAddress:
 async def test_waiter_that_stumbles_harms_no_other(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
-    class Clumsy(Waiter):
+    class Clumsy:
         correlation_id = "clumsy"
 
         def resolve(self, head: wire.ReplyHead, received: Received) -> bool:
             raise ZeroDivisionError("a bug")
 
-    clumsy = Clumsy()
+    clumsy: Any = Clumsy()
     bench.live.register(clumsy)
     await ReplyAddress(bench).send("a", id="clumsy")
     async with working(bench.server):
@@ -618,13 +618,14 @@ async def test_request_for_a_queue_that_ended_already_hears_so(bench: Bench) -> 
     bench.replies._lose(live)
     heard: list[Any] = []
 
-    class Late(Waiter):
+    class Late:
         correlation_id = "late"
 
         def lose(self, kind: type[ReplyQueueLost | ReplyQueueClosed], why: str) -> None:
             heard.append(kind)
 
-    live.register(Late())
+    late: Any = Late()
+    live.register(late)
     assert heard == [ReplyQueueLost]
     assert not live.waiters
     bench.server.drop(live.url)

@@ -28,7 +28,7 @@ class Desk:
         self.ends: list[tuple[float, QueueError | SendError | None]] = []
 
     def post(self, queue: str, body: str = "x", *, within: float = 60) -> Answer:
-        def settled(error: QueueError | SendError | None) -> None:
+        def settled(_: str, error: QueueError | SendError | None) -> None:
             self.ends.append((now(), error))
 
         return self.reply_sender.post(

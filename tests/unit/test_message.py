@@ -247,3 +247,15 @@ def test_repr_is_short_whatever_the_attributes_are() -> None:
     text = repr(Reply.received(received, wire.ReplyHead("id")))
     assert text.isprintable()
     assert len(text) < 5_000
+
+
+def test_reply_is_replaced_in_part() -> None:
+    reply = Reply("a", attributes={"n": 1}, message_id="id", content_type="text/x")
+    assert reply.replace(body="b") == Reply(
+        "b", attributes={"n": 1}, message_id="id", content_type="text/x"
+    )
+    assert reply.replace(attributes={}).attributes == {}
+    assert reply.replace() == reply
+    assert reply.body == "a"
+    with pytest.raises(ValueError, match="body is a str"):
+        reply.replace(body={})  # type: ignore[arg-type]

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from sqs_orchestrator import Draft
 from sqs_orchestrator.middleware import around, checked_middleware
 
 
@@ -17,8 +18,8 @@ class Noting:
         self.notes = notes
 
     async def outgoing(self, draft: Any, call_next: Callable[[Any], Awaitable[Any]]) -> Any:
-        self.notes.append(f"{self.name} sends {draft}")
-        result = await call_next(f"{draft}{self.name}")
+        self.notes.append(f"{self.name} sends {draft.body}")
+        result = await call_next(draft.replace(body=f"{draft.body}{self.name}"))
         self.notes.append(f"{self.name} got {result}")
         return f"{result}{self.name}"
 
@@ -43,15 +44,29 @@ class OneRightOneWrong(Counting):
         return None
 
 
-async def last(item: str) -> str:
-    return f"<{item}>"
+async def last(draft: Draft) -> str:
+    return f"<{draft.body}>"
 
 
 async def test_the_first_is_the_outermost() -> None:
     notes: list[str] = []
     call = around([Noting("a", notes), Counting(), Noting("b", notes)], "outgoing", last)
-    assert await call("x") == "<xab>ba"
+    assert await call(Draft(kind="send", queue="orders", body="x")) == "<xab>ba"
     assert notes == ["a sends x", "b sends xa", "b got <xab>", "a got <xab>b"]
+
+
+class Careless:
+    """Passes on what is no draft."""
+
+    async def outgoing(self, draft: Any, call_next: Callable[[Any], Awaitable[Any]]) -> Any:
+        return await call_next(draft.body)
+
+
+@pytest.mark.parametrize("inner", [[], [Noting("a", [])]])
+async def test_what_is_passed_on_is_a_draft(inner: list[Any]) -> None:
+    call = around([Careless(), *inner], "outgoing", last)
+    with pytest.raises(TypeError, match=r"call_next\(\) takes a Draft, not 'x'"):
+        await call(Draft(kind="send", queue="orders", body="x"))
 
 
 def test_nothing_is_put_around_what_nobody_stands_around() -> None:
