@@ -1,11 +1,11 @@
-"""Who owns the background tasks: a host task with one task group.
+"""Task owners: what keeps the background tasks of a connection, publisher, reply queue or poller.
 
 A task group must be left by the task that entered it. Users cannot promise that: pytest
 fixtures and aiohttp's clean-up contexts enter in one task and leave in another, in any order.
-So a thing with background tasks keeps them under a *host task* of its own: entering starts
-it, leaving asks it to stop and waits until it has.
+So a thing with background tasks has a `TaskOwner`, which runs a task of its own, the *owning
+task*: entering starts it, leaving asks it to stop and waits until it has.
 
-It also keeps the clean-up safe: closing runs inside the host, where a cancellation of the
+That also keeps the clean-up safe: closing runs in the owning task, where a cancellation of the
 task that leaves cannot reach it.
 
 And it keeps the context (`contextvars`) in which it was entered. What it runs may begin within
@@ -20,7 +20,7 @@ import contextvars
 import math
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import anyio
 
@@ -33,39 +33,42 @@ T = TypeVar("T")
 
 
 class TaskOwner:
-    """A host task, and the tasks that it owns. Use it once: start, spawn, stop.
+    """An owning task, and the tasks that it keeps. Use it once: start, spawn, stop.
 
-    *context* is that in which it was started. All its tasks run in copies of it, and the
-    callbacks of its owner in the context itself.
+    *context* is the one in which it was started. All its tasks run in copies of it.
 
-    It is a task group with an end of its own. Plain tasks, since one is made for every call
-    to SQS, and a group that cancels by scopes costs several times as much.
+    It is a task group that ends in its own way. Its tasks are plain ones, since one is made for
+    every call to SQS, and a group that cancels by scopes costs several times as much.
 
-    *closing* runs when the host is to end, while its tasks still run; what is left of them
-    afterwards is cancelled. It must bound its own time. It also runs when a task of the
-    host failed, so that whoever waits on that task hears of it.
+    *closing* runs when it is to end, while its tasks still run; those that are left afterwards
+    are cancelled. It must bound its own time. It also runs when one of the tasks failed, so
+    that whoever waits on that task hears of it.
     """
 
     def __init__(self, name: str, closing: Callable[[], Awaitable[None]]) -> None:
         self.name = name
         self.failure: BaseException | None = None
+        self.entered = False
+        """Whether it has ever run."""
+        self.running = False
+        """Whether tasks can be spawned."""
+        self.stopping = False
+        """Whether it has been asked to stop."""
+        self.loop: asyncio.AbstractEventLoop
         self.context: contextvars.Context
         self._closing = closing
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._running = False
         self._task: asyncio.Task[None] | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._stop = asyncio.Event()
-        self._entered = False
         self._guests: set[anyio.CancelScope] = set()
         self._at_end: list[Callable[[], None]] = []
 
     async def start(self) -> None:
-        """Start the host task; returns once tasks can be spawned."""
+        """Start the owning task; returns once tasks can be spawned."""
         if self._task is not None:
             raise RuntimeError(f"{self.name} was entered before; make a new one")
         started = asyncio.Event()
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self.context = contextvars.copy_context()
         self._task = self.task(self._run(started))
         self._task.set_name(self.name)
@@ -76,29 +79,31 @@ class TaskOwner:
             self._task.cancel()
             await finished(self._task)
             raise
-        self._entered = True
+        self.entered = True
 
     def spawn(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> None:
-        """Run *function* in a task of the host. It should handle its own failures: one that
-        escapes ends the host. Where tasks begin eagerly it may be over before this returns."""
-        self.check_loop()
-        if not self._running:
+        """Run *function* in a task that it keeps. It should handle its own failures: one that
+        escapes ends the owner. Where tasks begin eagerly it may be over before this returns.
+
+        For code that runs in the owner's loop: `check_loop` is for those that users call.
+        """
+        if not self.running:
             raise RuntimeError(f"{self.name} is not running; use it inside 'async with'")
-        task = self.task(function(*args))
+        # As `task` does it.
+        task = self.context.copy().run(self.loop.create_task, function(*args))
         self._tasks.add(task)
         task.add_done_callback(self._ended, context=self.context)
 
     def task(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """A task that is the caller's, in a fresh copy of the host's context."""
-        assert self._loop is not None
+        """A task that the caller keeps, in a fresh copy of the owner's context."""
         # Not by `create_task(context=…)`: programs have set task factories that take none. A
         # copy, since a task that begins eagerly, while that of another runs, may spawn again.
-        return self.context.copy().run(self._loop.create_task, coroutine)
+        return self.context.copy().run(self.loop.create_task, coroutine)
 
     def check_loop(self) -> None:
-        """Raise `RuntimeError` in another event loop than that in which the host was started:
-        what is awaited there would never come."""
-        if self._loop is not None and asyncio.get_running_loop() is not self._loop:
+        """Raise `RuntimeError` in another event loop than the one in which it was started: what
+        is awaited there would never come."""
+        if self._task is not None and asyncio.get_running_loop() is not self.loop:
             raise RuntimeError(
                 f"{self.name} belongs to another event loop: use it, and leave it, in the loop in"
                 " which it was entered (in pytest, give its fixture and the tests the same"
@@ -106,8 +111,8 @@ class TaskOwner:
             )
 
     def not_open(self, what: str, use: str) -> RuntimeError:
-        """Why *what*, which lives in this host, cannot be used: it was not entered, as *use*
-        says, or it is over."""
+        """Why *what*, whose tasks these are, cannot be used: it was not entered, as *use* says, or
+        it is over."""
         if self.failure is not None:
             return RuntimeError(f"{what} is not open any more: it failed, and the log has why")
         if self.stopping:
@@ -115,23 +120,8 @@ class TaskOwner:
         return RuntimeError(f"{what} is not open; use it inside 'async with {use}'")
 
     def at_end(self, callback: Callable[[], None]) -> None:
-        """Call *callback* when the host and all its tasks have ended."""
+        """Call *callback* when all its tasks have ended, just before the owning task does."""
         self._at_end.append(callback)
-
-    @property
-    def entered(self) -> bool:
-        """Whether it has ever run."""
-        return self._entered
-
-    @property
-    def running(self) -> bool:
-        """Whether tasks can be spawned."""
-        return self._running
-
-    @property
-    def stopping(self) -> bool:
-        """Whether it has been asked to stop."""
-        return self._stop.is_set()
 
     @property
     def cancelled(self) -> bool:
@@ -144,13 +134,14 @@ class TaskOwner:
         return self._task is not None and self._task.done()
 
     def request_stop(self) -> None:
-        """Ask the host to stop, and do not wait."""
+        """Ask it to stop, and do not wait."""
+        self.stopping = True
         self._stop.set()
         for scope in self._guests:
             scope.cancel()
 
     async def stop(self) -> None:
-        """Ask the host to stop, and wait until it has.
+        """Ask it to stop, and wait until it has.
 
         Cancelling the caller does not cut the wait short, since closing is bounded; the
         cancellation is raised afterwards.
@@ -161,7 +152,7 @@ class TaskOwner:
             await finished(self._task)
 
     async def wait(self) -> None:
-        """Wait until the host has ended, without asking it to."""
+        """Wait until it has ended, without asking it to."""
         self.check_loop()
         if self._task is not None:
             await asyncio.wait({self._task})
@@ -175,8 +166,8 @@ class TaskOwner:
 
     @contextmanager
     def until_stop(self, deadline: float = math.inf) -> Iterator[None]:
-        """A scope, for any task, that is cancelled when the host is asked to stop, and at loop
-        time *deadline*. Whoever leaves it without a result tells these two apart."""
+        """A scope, for any task, that is cancelled when the owner is asked to stop, and at
+        loop time *deadline*. Whoever leaves it without a result tells these two apart."""
         with anyio.CancelScope() as scope:
             self.limit(scope, deadline)
             self._guests.add(scope)
@@ -193,20 +184,20 @@ class TaskOwner:
             self.context.copy().run(setattr, scope, "deadline", deadline)
 
     async def _run(self, started: asyncio.Event) -> None:
-        self._running = True
+        self.running = True
         started.set()
         try:
             await self._stop.wait()
         finally:
             self.request_stop()
             try:
-                if self._entered:
+                if self.entered:
                     with anyio.CancelScope(shield=True):
                         await self._closing()
             except Exception as error:
                 self._fail(error)
             finally:
-                self._running = False
+                self.running = False
                 await self._end_tasks()
                 for callback in self._at_end:
                     callback()
@@ -235,7 +226,7 @@ class TaskOwner:
 class SingleFlight(Generic[T]):
     """Work that many may ask for and that is done once: one flight per key.
 
-    The work runs in the host, so cancelling one who waits for it disturbs no other. Its
+    The work runs in a task of the owner, so cancelling one who waits for it disturbs no other. Its
     failure reaches all who wait, and the next to ask starts anew.
     """
 
@@ -260,6 +251,7 @@ class SingleFlight(Generic[T]):
             # Before the flight starts, since it may land at once.
             landing = self._landing(waiting)
             try:
+                self._owner.check_loop()
                 self._owner.spawn(self._fly, key, work)
             except BaseException:
                 self._flights.pop(key, None)
@@ -303,7 +295,7 @@ class SingleFlight(Generic[T]):
                     landing.set_result(result)
 
     def _abandon(self) -> None:
-        """The host has ended: end the flights that it cancelled before they began."""
+        """The owner has ended: end the flights that it cancelled before they began."""
         for key in list(self._flights):
             self._fail(key, self._closed())
 
@@ -317,39 +309,49 @@ class SingleFlight(Generic[T]):
                 landing.exception()  # marked as seen: perhaps its task never runs again
 
 
-TURNS: Final = 6
-"""From a message's arrival until the reply of a handler that awaits nothing is on the wire, the
-loop turns about so often."""
-
-
 class DeferredCall:
-    """Calls *function* once those have had their turn who are at work already, however often it
-    is asked for meanwhile.
+    """Calls *function* once, some *seconds* after it was asked for, however often that was; or
+    earlier, as soon as there is nothing left to wait for.
 
     A poll that is opened for what may come need not go out before what is to be sent now: to
-    sign and send a call takes a good part of the time that a lone request waits.
+    sign and send a call takes a good part of the time that a lone request waits. So the poll is
+    asked for at once, and opened when what is to be sent has left. The seconds bound the wait
+    where that stays behind, or where there turns out to be nothing to send.
     """
 
-    __slots__ = ("_asked", "_context", "_function", "_loop")
+    __slots__ = ("_asked", "_function", "_owner", "_seconds", "_timer")
 
-    def __init__(self, owner: TaskOwner, function: Callable[[], None]) -> None:
+    def __init__(self, owner: TaskOwner, seconds: float, function: Callable[[], None]) -> None:
+        self._owner = owner
+        self._seconds = seconds
         self._function = function
-        self._context = owner.context
-        self._loop = asyncio.get_running_loop()
         self._asked = False
+        self._timer: asyncio.TimerHandle | None = None
+        owner.at_end(self._abandon)
 
     def __call__(self) -> None:
         """Ask for it."""
         if not self._asked:
             self._asked = True
-            self._loop.call_soon(self._turn, TURNS, context=self._context)
+            owner = self._owner
+            self._timer = owner.loop.call_later(self._seconds, self._ring, context=owner.context)
 
-    def _turn(self, left: int) -> None:
-        if left:
-            self._loop.call_soon(self._turn, left - 1, context=self._context)
-        else:
-            self._asked = False
-            self._function()
+    def hurry(self) -> None:
+        """If it was asked for, call it right after whoever is at work now."""
+        if self._timer is not None:
+            owner = self._owner
+            self._timer.cancel()
+            self._timer = None
+            owner.loop.call_soon(self._ring, context=owner.context)
+
+    def _ring(self) -> None:
+        self._asked = False
+        self._timer = None
+        self._function()
+
+    def _abandon(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
 
 
 async def finished(task: asyncio.Task[Any]) -> None:

@@ -60,6 +60,9 @@ CREATION_PATIENCE = 5.0
 CLOSE_PATIENCE = 5.0
 """Seconds for which deleting the queue is tried when leaving."""
 
+REFILL_PATIENCE = 0.005
+"""Seconds for which the poll for the reply to a request waits until the request has left."""
+
 READ_MARGIN = 2.0
 """Seconds by which a long poll ends before the client's read timeout."""
 
@@ -133,9 +136,7 @@ class Live:
         "waiters",
     )
 
-    def __init__(
-        self, owner: TaskOwner, url: str, born: float, refill: Callable[[Live], None]
-    ) -> None:
+    def __init__(self, url: str, born: float, refill: Callable[[], None]) -> None:
         self.url = url
         self.born = born
         self.waiters: dict[str, Waiter] = {}
@@ -146,8 +147,8 @@ class Live:
         self.trouble: QueueError | None = None
         """Why the last receive failed, if it did."""
         self._over: tuple[type[ReplyQueueLost | ReplyQueueClosed], str] | None = None
-        self.refill = DeferredCall(owner, lambda: refill(self))
-        """Start the receives that should be in flight, soon."""
+        self.refill = refill
+        """Start the receives that should be in flight, once the requests have left."""
 
     def register(self, waiter: Waiter) -> None:
         """Wait for the replies to *waiter*; a receive is in flight soon."""
@@ -280,6 +281,8 @@ class ReplyQueue:
         self._past: Counter[str] = Counter()
         self._backoff = Backoff()
         self._retry_at = -math.inf
+        self.refill = DeferredCall(self._owner, REFILL_PATIENCE, self._refill)
+        """Start the receives that should be in flight, once the requests have left."""
 
     def __repr__(self) -> str:
         where = self._live.url if self._live else f"{self.prefix}…, not created"
@@ -415,7 +418,7 @@ class ReplyQueue:
         url = await self._sqs.patiently(create, about=self.prefix)
         self._unconfirmed.discard(name)
         self._sqs.queues.at_home(url)
-        live = Live(self._owner, url, loop.time(), self._refill)
+        live = Live(url, loop.time(), self.refill)
         self._created += 1
         self._live = live
         logger.info("created the reply queue %s", url)
@@ -517,14 +520,16 @@ class ReplyQueue:
 
     # ----------------------------------------------------------------------- replies
 
-    def _refill(self, live: Live) -> None:
+    def _refill(self) -> None:
         """Start the receives that should be in flight."""
+        live = self._live
+        if live is None:
+            return
         receivers = live.receivers
-        while self._live is live and self._owner.running:
-            # Every waiter may have one reply coming; those asked for already come elsewhere.
-            room = len(live.waiters) - receivers.in_flight * BATCH_ENTRIES
-            if not receivers.ask(room):
-                return
+        # Every waiter may have one reply coming; those asked for already come elsewhere.
+        while self._owner.running and receivers.ask(
+            len(live.waiters) - receivers.in_flight * BATCH_ENTRIES
+        ):
             receivers.started()
             self._owner.spawn(self._receive, live)
 
@@ -554,7 +559,8 @@ class ReplyQueue:
             pause = live.receivers.pause(len(messages), now - began, self._wait_time)
             await self._owner.pause(pause)
             live.receivers.ended(BATCH_ENTRIES, len(messages))
-        live.refill()
+        if self._live is live:
+            self._refill()
 
     async def _receive_failed(self, live: Live, error: QueueError) -> None:
         self._consecutive_failures += 1

@@ -80,6 +80,7 @@ class PublisherSession:
         self.context = owner.context
         """For timers: one that was cancelled keeps its context until it would have rung."""
         self.lanes = send_lanes(owner, sqs.port)
+        self.lanes.leaving = replies.refill.hurry
         self.reply_sender = ReplySender(self.lanes)
         self.pending: set[Pending[Any]] = set()
         """Messages whose senders wait."""

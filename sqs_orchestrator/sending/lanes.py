@@ -100,6 +100,8 @@ class Lanes(Generic[E]):
         self._flushed: asyncio.Event | None = None
         self.batches = 0
         """Batch calls made."""
+        self.leaving: Callable[[], None] | None = None
+        """Called just before a batch is handed over to be sent."""
         owner.at_end(self._close)
 
     def __len__(self) -> int:
@@ -178,6 +180,8 @@ class Lanes(Generic[E]):
     async def _carry_out(self, lane: _Running[E], batch: list[E]) -> None:
         passing: list[E] = []
         try:
+            if self.leaving is not None:
+                self.leaving()
             answer = await self._answer(lane, batch)
             if isinstance(answer, QueueError) and len(batch) > 1 and may_pass_in_parts(answer):
                 await self._in_parts(lane, batch, answer, passing)

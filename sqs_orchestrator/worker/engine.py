@@ -137,6 +137,7 @@ class Engine:
             allowance=self._allowance,
             take=self._take_all,
         )
+        sends.leaving = self._receive_loop.refill.hurry
         self._wake = asyncio.Event()
         self._clogged = False
 
@@ -146,7 +147,7 @@ class Engine:
 
     def start(self) -> None:
         """Begin to receive."""
-        self._receive_loop.refill()
+        self._receive_loop.refill_now()
 
     def statistics(self) -> PollerStatistics:
         """A snapshot of the counters."""

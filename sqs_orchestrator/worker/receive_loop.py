@@ -13,7 +13,7 @@ from ..core.polling import Receivers
 from ..errors import QueueError, QueueNotFound
 from ..logs import get_logger
 from ..sqs.port import SQS, Received
-from ..tasks import TURNS, DeferredCall, TaskOwner
+from ..tasks import DeferredCall, TaskOwner
 from .statistics import Counts
 
 logger = get_logger(__name__)
@@ -24,6 +24,14 @@ asks for a second after creating one (CreateQueue)."""
 
 SHORT_POLL_PAUSE: Final = 0.5
 """Seconds between empty receives that do not wait for messages."""
+
+REFILL_LINGER: Final = 0.001
+"""Seconds after which the next receive goes out, unless a reply leaves before: time enough for
+the reply of a handler that awaits nothing, which goes first."""
+
+ARRIVAL: Final = 0.02
+"""Seconds given to what has arrived, but was not read yet, before a poll is dropped. A timer rings
+after the sockets have been looked at once more, so it need not be long."""
 
 
 class ReceiveLoop:
@@ -66,8 +74,8 @@ class ReceiveLoop:
         self._silent: set[asyncio.Task[Any]] = set()
         self._dropped: set[asyncio.Task[Any]] = set()
         self._started = asyncio.get_running_loop().time()
-        self.refill = DeferredCall(owner, self._refill)
-        """Start the receives that should be in flight, soon."""
+        self.refill = DeferredCall(owner, REFILL_LINGER, self.refill_now)
+        """Start the receives that should be in flight, once replies have left."""
 
     @property
     def in_flight(self) -> int:
@@ -82,9 +90,8 @@ class ReceiveLoop:
 
     async def drop(self) -> None:
         """Drop the receives that have brought nothing yet, once no more are started."""
-        # What has come and was not looked at yet has come.
-        for _ in range(TURNS):
-            await asyncio.sleep(0)
+        if self._silent:
+            await asyncio.wait(self._silent, timeout=ARRIVAL)
         if not self._silent:
             return
         logger.info(
@@ -98,7 +105,8 @@ class ReceiveLoop:
             task.cancel()
         self._dropped |= self._silent
 
-    def _refill(self) -> None:
+    def refill_now(self) -> None:
+        """Start the receives that should be in flight."""
         receivers = self._receivers
         while receivers.in_flight < receivers.target and not self._owner.stopping:
             ask = self._allowance(self._asked)
@@ -157,7 +165,11 @@ class ReceiveLoop:
             self.consecutive_failures = 0
             self._backoff.reset()
         self._take(batch or [])
-        self.refill()
+        if batch is not None and len(batch) >= asked:
+            # There is more where that came from.
+            self.refill_now()
+        else:
+            self.refill()
 
     async def _failed(self, error: QueueError) -> None:
         self.consecutive_failures += 1

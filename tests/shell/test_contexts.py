@@ -294,13 +294,13 @@ async def test_task_factory_that_knows_no_context_serves() -> None:
     assert seen == [OWNER]
 
 
-async def test_what_comes_afterwards_comes_in_the_context_of_its_host() -> None:
+async def test_deferred_call_is_made_in_the_context_of_its_owner() -> None:
     seen: list[Any] = []
     owner = TaskOwner("host", nothing)
     await carrying(OWNER, owner.start)
 
     async def ask() -> None:
-        afterwards = DeferredCall(owner, lambda: seen.append(carried.get()))
+        afterwards = DeferredCall(owner, 0.1, lambda: seen.append(carried.get()))
         afterwards()
 
     await carrying("a request", ask)

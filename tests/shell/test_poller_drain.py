@@ -536,7 +536,7 @@ class Unread(MemorySQS):
 
     async def receive(self, queue_url: str, *, begun: Any = None, **options: Any) -> list[Received]:
         received = await super().receive(queue_url, **options)
-        for _ in range(3):
+        for _ in range(30):
             await asyncio.sleep(0)
         begun()
         await asyncio.sleep(1)

@@ -15,8 +15,11 @@ import pytest
 
 from sqs_orchestrator import Connection, Message, Poller, Publisher
 from sqs_orchestrator.errors import AccessDenied, QueueError
+from sqs_orchestrator.requester.reply_queue import REFILL_PATIENCE
 from sqs_orchestrator.tasks import DeferredCall, SingleFlight, TaskOwner, finished, unwrap_group
 from sqs_orchestrator.testing import MemoryServer, connect
+from sqs_orchestrator.worker.receive_loop import REFILL_LINGER
+from tests.shell.requesters import timers
 
 
 class Closing:
@@ -516,6 +519,7 @@ async def test_host_of_another_loop_says_so_instead_of_hanging() -> None:
     async def nothing() -> None: ...
 
     owner = TaskOwner("the thing", nothing)
+    flights: SingleFlight[None] = SingleFlight(owner)
     await owner.start()
 
     async def elsewhere() -> None:
@@ -523,7 +527,7 @@ async def test_host_of_another_loop_says_so_instead_of_hanging() -> None:
             with pytest.raises(RuntimeError, match="the thing belongs to another event loop"):
                 await use()
         with pytest.raises(RuntimeError, match="the thing belongs to another event loop"):
-            owner.spawn(nothing)
+            await flights.run("", nothing)
 
     thread = threading.Thread(target=asyncio.run, args=(elsewhere(),))
     thread.start()
@@ -531,35 +535,65 @@ async def test_host_of_another_loop_says_so_instead_of_hanging() -> None:
     await owner.stop()
 
 
-async def test_what_comes_afterwards_comes_once_and_after_what_is_at_work() -> None:
-    happened: list[str] = []
+async def test_deferred_call_comes_once_and_after_its_time() -> None:
+    happened: list[float] = []
+    loop = asyncio.get_running_loop()
     owner = await started()
-    afterwards = DeferredCall(owner, lambda: happened.append("afterwards"))
-
-    async def answer() -> None:
-        # As a reply leaves: its handler, the handler's end, the lane, the call.
-        for _ in range(4):
-            await asyncio.sleep(0)
-            afterwards()
-        happened.append("answered")
-
-    afterwards()
-    await asyncio.create_task(answer())
+    call = DeferredCall(owner, 0.5, lambda: happened.append(loop.time()))
+    call()
+    await asyncio.sleep(0.25)
+    call()
+    assert happened == []
     await asyncio.sleep(1)
-    assert happened == ["answered", "afterwards"]
-    afterwards()
+    assert happened == [0.5]
+    call()
     await asyncio.sleep(1)
-    assert happened == ["answered", "afterwards", "afterwards"]
+    assert happened == [0.5, 1.75]
     await owner.stop()
 
 
-def noting(sqs: Connection, calls: list[str]) -> None:
+async def test_deferred_call_that_is_hurried_comes_right_after_who_is_at_work() -> None:
+    happened: list[str] = []
+    owner = await started()
+    call = DeferredCall(owner, 0.5, lambda: happened.append("called"))
+
+    async def at_work() -> None:
+        # However often and by however many it is hurried.
+        call.hurry()
+        call.hurry()
+        happened.append("worked")
+
+    call.hurry()
+    await asyncio.sleep(1)
+    assert happened == [], "nobody has asked for it"
+    call()
+    await asyncio.gather(at_work(), at_work())
+    await asyncio.sleep(0.25)
+    assert happened == ["worked", "worked", "called"]
+    await asyncio.sleep(1)
+    assert happened == ["worked", "worked", "called"]
+    await owner.stop()
+
+
+async def test_deferred_call_is_not_made_once_its_owner_has_ended() -> None:
+    happened: list[str] = []
+    owner = await started()
+    call = DeferredCall(owner, 0.5, lambda: happened.append("called"))
+    call()
+    await owner.stop()
+    assert not timers()
+    await asyncio.sleep(1)
+    assert happened == []
+
+
+def noting(sqs: Connection, calls: list[tuple[str, float]]) -> None:
     """Note when sends and receives begin."""
     port: Any = sqs.port
+    loop = asyncio.get_running_loop()
 
     def noted(name: str, call: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         def begin(*args: Any, **options: Any) -> Awaitable[Any]:
-            calls.append(name)
+            calls.append((name, loop.time()))
             return call(*args, **options)
 
         return begin
@@ -568,21 +602,90 @@ def noting(sqs: Connection, calls: list[str]) -> None:
         setattr(port, name, noted(name, getattr(port, name)))
 
 
-async def test_request_and_reply_leave_before_the_polls_for_what_comes_next() -> None:
+@pytest.mark.parametrize("turns", [0, 30])
+async def test_request_and_reply_leave_before_the_polls_for_what_comes_next(turns: int) -> None:
     server = MemoryServer(latency=0.02)
     async with connect(server) as asking, connect(server) as working:
         await asking.create_queue("orders")
 
         async def handle(message: Message) -> str:
+            for _ in range(turns):
+                await asyncio.sleep(0)
             return message.body
 
         async with Publisher(asking) as publisher, Poller(working, "orders", handle):
             await publisher.ready()
-            asked: list[str] = []
-            answered: list[str] = []
+            asked: list[tuple[str, float]] = []
+            answered: list[tuple[str, float]] = []
             noting(asking, asked)
             noting(working, answered)
             await publisher.request("orders", "a", timeout=5)
-            assert asked == ["send", "receive"]
-            # Its first poll was there before.
-            assert answered == ["send", "receive"]
+    # No time passes between them: what has left opens the poll. The worker's first poll was
+    # there before.
+    for calls in (asked, answered):
+        [(first, sent), (second, polled), *_] = calls
+        assert [first, second] == ["send", "receive"]
+        assert polled == sent
+
+
+async def test_poll_for_a_reply_goes_out_though_the_request_stays_behind() -> None:
+    loop = asyncio.get_running_loop()
+    async with connect(MemoryServer(latency=0.5)) as sqs:
+        await sqs.create_queue("orders.fifo", fifo=True)
+        async with Publisher(sqs) as publisher:
+            await publisher.ready()
+            calls: list[tuple[str, float]] = []
+            noting(sqs, calls)
+            # What goes to a FIFO queue waits for the batch before it.
+            sending = asyncio.create_task(
+                publisher.send("orders.fifo", "a", group_id="one", deduplication_id="a")
+            )
+            await asyncio.sleep(0.1)
+            began = loop.time()
+            asking = asyncio.create_task(publisher.request("orders.fifo", "b", group_id="one"))
+            await sending
+            [(name, at)] = calls[1:]
+            assert name == "receive"
+            assert at == pytest.approx(began + REFILL_PATIENCE)
+            asking.cancel()
+            await asyncio.wait([asking])
+
+
+async def test_next_poll_of_a_worker_does_not_wait_for_a_slow_handler() -> None:
+    server = MemoryServer(latency=0.02)
+    async with connect(server) as sqs, Publisher(sqs) as publisher:
+        await sqs.create_queue("orders")
+        arrived: list[float] = []
+
+        async def handle(message: Message) -> None:
+            arrived.append(asyncio.get_running_loop().time())
+            await asyncio.sleep(5)
+
+        async with Poller(sqs, "orders", handle):
+            await asyncio.sleep(1)
+            calls: list[tuple[str, float]] = []
+            noting(sqs, calls)
+            await publisher.send("orders", "a")
+            await asyncio.sleep(1)
+            [begun] = arrived
+            assert [at for name, at in calls if name == "receive"] == [begun + REFILL_LINGER]
+
+
+async def test_full_batch_is_followed_by_the_next_poll_at_once() -> None:
+    server = MemoryServer(latency=0.02)
+    async with connect(server) as sqs, Publisher(sqs) as publisher:
+        await sqs.create_queue("orders")
+        arrived: list[float] = []
+
+        async def handle(message: Message) -> None:
+            arrived.append(asyncio.get_running_loop().time())
+            await asyncio.sleep(5)
+
+        await asyncio.gather(*(publisher.send("orders", "a") for _ in range(10)))
+        calls: list[tuple[str, float]] = []
+        noting(sqs, calls)
+        async with Poller(sqs, "orders", handle, concurrency=20):
+            await asyncio.sleep(1)
+            assert len(arrived) == 10
+            [_, second, *_] = [at for name, at in calls if name == "receive"]
+            assert second == arrived[0]
