@@ -7,7 +7,6 @@ asked. So each holds what SQS handed out, and works out the rest when it is aske
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -18,6 +17,7 @@ from .codecs import CodecError
 from .core.attributes import PlainValue, plain_attributes
 from .core.checks import check_seconds, check_type, shown
 from .core.wire import RESERVED, ReplyHead, ReplyTo, Request
+from .jsontext import loads
 from .sqs.clock import Clock
 from .sqs.port import Received
 from .texts import excerpt
@@ -66,7 +66,7 @@ class _Frozen:
                 as one with a `bad_body`.
         """
         try:
-            return json.loads(self._received.body)
+            return loads(self._received.body)
         except (ValueError, RecursionError) as error:
             fault = CodecError(f"the body is not JSON: {error}")
             fault.source = self
