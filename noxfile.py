@@ -179,6 +179,23 @@ def tests_lowest(session: nox.Session) -> None:
     session.run("pytest", "-W", old, *session.posargs, env={"PYTHONSAFEPATH": "1"})
 
 
+@nox.session(default=False)
+@nox.parametrize(
+    "extras",
+    ["", "[pydantic]", "[msgspec]", "[pydantic,msgspec,orjson]"],
+    ids=["none", "pydantic", "msgspec", "all"],
+)
+def bodies(session: nox.Session, extras: str) -> None:
+    """The tests of bodies, with none of the libraries for them, one, and all."""
+    # Not the whole group: it has all of them, and so has moto's server.
+    group = nox.project.dependency_groups(PYPROJECT, "test")
+    session.install(*(each for each in group if each.startswith(("hypothesis", "pytest"))))
+    install(session, extras=extras)
+    names = ["codecs", "codecs_round_trips", "jsontext"]
+    tests = [f"tests/unit/test_{name}.py" for name in names]
+    session.run("pytest", *tests, *session.posargs, env={"PYTHONSAFEPATH": "1"})
+
+
 # What the faults session runs: on which server, what, and with which settings. What fails soon
 # comes first, what takes long last.
 STRICT, SMALL, VOLUME = "elasticmq", "moto", "fauxqs"
