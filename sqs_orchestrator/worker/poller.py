@@ -147,7 +147,7 @@ class Poller:
 
         Raises:
             ValueError: If it is no such function, or the route has a handler already; or if
-                no body can be read as the type: models need pydantic 2.
+                no body can be read as the type, for want of pydantic or msgspec perhaps.
         """
         if not isinstance(route, str):
             self._register(route)

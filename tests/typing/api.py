@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NewType, Protocol, TypedDict, TypeVar, assert_type
 
+import msgspec
+from pydantic import BaseModel
+
 import sqs_orchestrator as so
 
 
@@ -26,6 +29,18 @@ class Shape(TypedDict, total=False):
     """A body that is a `dict`."""
 
     sides: int
+
+
+class Parcel(msgspec.Struct):
+    """Read by msgspec."""
+
+    weight: float
+
+
+class Invoice(BaseModel):
+    """Read by pydantic."""
+
+    total: int
 
 
 class Priced(Protocol):
@@ -61,6 +76,10 @@ async def returns(publisher: so.Publisher, type_: type[T]) -> T:
     assert_type(await ask("orders", 1, returns=list[Shape]), list[Shape])
     assert_type(await ask("orders", 1, returns=Literal["a", "b"]), Literal["a", "b"])
     assert_type(await ask("orders", 1, returns=OrderId), OrderId)
+    assert_type(await ask("orders", 1, returns=list[Order]), list[Order])
+    assert_type(await ask("orders", 1, returns=Parcel), Parcel)
+    assert_type(await ask("orders", 1, returns=Invoice | Parcel), Invoice | Parcel)
+    assert_type(await ask("orders", 1, returns=list[Invoice]), list[Invoice])
     assert_type(await ask("orders", 1, returns=Annotated[int, "note"]), int)
     assert_type(await ask("orders", 1, returns=Priced), Priced)
     return await ask("orders", 1, returns=type_)
