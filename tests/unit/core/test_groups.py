@@ -116,16 +116,25 @@ def test_suspicion_ends_some_time_after_the_group_should_have_returned() -> None
     groups.failed("g", 5_000, 0)
     assert groups.ask(5_000 + SUSPICION - 1, WAIT).most == 1
     assert groups.ask(5_000 + SUSPICION, WAIT).most == BATCH_ENTRIES
-    assert not groups._suspects
+    assert repr(groups) == "<Groups 0 held, 0 suspect>"
 
 
-def test_no_more_suspects_are_remembered_than_fit() -> None:
+def test_no_more_suspects_are_remembered_than_fit_and_the_oldest_are_forgotten() -> None:
     groups: Groups[int] = Groups()
-    for number in range(MOST_SUSPECTS * 2):
-        groups.enter(str(number), number)
-        groups.failed(str(number), 0, 0)
-    assert len(groups._suspects) == MOST_SUSPECTS
-    assert str(MOST_SUSPECTS * 2 - 1) in groups._suspects
+
+    def fail(group: str, returns: float) -> None:
+        groups.enter(group, 0)
+        groups.failed(group, returns, 0)
+
+    fail("oldest", 0)
+    for number in range(MOST_SUSPECTS - 1):
+        fail(str(number), 5_000)
+    assert groups.ask(0, WAIT).most == 1
+    fail("one more", 5_000)
+    assert groups.ask(0, WAIT).most == BATCH_ENTRIES
+    fail("newest", 0)
+    assert groups.ask(0, WAIT).most == 1
+    assert repr(groups) == f"<Groups 0 held, {MOST_SUSPECTS} suspect>"
 
 
 @given(st.lists(st.tuples(st.sampled_from("gh"), st.sampled_from("+-x")), max_size=60), st.data())
