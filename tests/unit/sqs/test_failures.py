@@ -273,8 +273,8 @@ def test_codes_that_botocore_tries_again_are_passing() -> None:
         "ProvisionedThroughputExceededException",
         "TransactionInProgressException",
     }
-    throttled = standard.ThrottledRetryableChecker._THROTTLED_ERROR_CODES
-    failed = standard.TransientRetryableChecker._TRANSIENT_ERROR_CODES
+    throttled = standard.ThrottledRetryableChecker._THROTTLED_ERROR_CODES  # noqa: SLF001
+    failed = standard.TransientRetryableChecker._TRANSIENT_ERROR_CODES  # noqa: SLF001
     for code in {*throttled, *failed} - of_other_services:
         error = ours(refusal(code, 400))
         assert error.transient, code

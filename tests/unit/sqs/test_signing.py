@@ -33,9 +33,11 @@ def by_botocore(
     request = AWSRequest("POST", url, headers={**headers, "X-Amz-Target": target}, data=body)
     request.context["timestamp"] = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(int(epoch)))
     # All of add_auth(), but for the time.
-    auth._modify_request_before_signing(request)
+    auth._modify_request_before_signing(request)  # noqa: SLF001
     text = auth.string_to_sign(request, auth.canonical_request(request))
-    auth._inject_signature_to_request(request, auth.signature(text, request))
+    auth._inject_signature_to_request(  # noqa: SLF001
+        request, auth.signature(text, request)
+    )
     names = ["X-Amz-Target", "X-Amz-Date", "Authorization"]
     if credentials.token:
         names.append("X-Amz-Security-Token")
