@@ -34,11 +34,13 @@ from .requester.publisher import Publisher, PublisherStatistics
 from .requester.reply_queue import ReplyQueue, ReplyQueueStatistics
 from .requester.sweeper import sweep
 from .results import NO_REPLY, Reject, Retry
+from .sqs.wrapping import Call, Wrap
 from .worker.poller import Poller, PollerStatistics
 
 __all__ = [
     "NO_REPLY",
     "AccessDenied",
+    "Call",
     "Codec",
     "CodecError",
     "Connection",
@@ -70,6 +72,7 @@ __all__ = [
     "SQSOrchestratorError",
     "SendError",
     "Throttled",
+    "Wrap",
     "__version__",
     "connect",
     "sweep",

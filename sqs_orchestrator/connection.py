@@ -28,6 +28,7 @@ from .sqs.credentials import flaw_of
 from .sqs.failures import NotSigned
 from .sqs.opening import open_sqs
 from .sqs.port import SQS
+from .sqs.wrapping import Wrap, WrappedSQS, check_wrap
 from .tasks import TaskOwner
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def connect(
     profile_name: str | None = None,
     config: AioConfig | None = None,
     session: AioSession | None = None,
+    wrap: Wrap | None = None,
 ) -> Connection:
     """A connection to SQS, to be used as an async context manager.
 
@@ -81,6 +83,9 @@ def connect(
         profile_name: A profile of the AWS configuration files. Not with *session*.
         config: Settings of your own for the clients. They win over the library's.
         session: An aiobotocore session of your own.
+        wrap: A coroutine function that stands around every API call of the library, to observe
+            it, to delay it or to let it fail: see `Wrap`. Calls of `Connection.client` do not
+            pass it.
 
     Raises:
         ValueError: At once, if an argument is of a wrong type. On entering, if the settings
@@ -117,6 +122,7 @@ def connect(
         check_endpoint("endpoint_url", endpoint_url)
     check_config(config)
     check_session(session)
+    check_wrap(wrap)
     if session is not None and profile_name is not None:
         raise ValueError("pass either session or profile_name: a session has its own profile")
 
@@ -132,7 +138,7 @@ def connect(
             session=session,
         )
 
-    return Connection(opener, read_timeout=read_timeout_of(make_config(config)))
+    return Connection(opener, read_timeout=read_timeout_of(make_config(config)), wrap=wrap)
 
 
 class Connection:
@@ -144,9 +150,15 @@ class Connection:
     """
 
     def __init__(
-        self, opener: Opener, *, read_timeout: float = math.inf, drop_polls: bool = False
+        self,
+        opener: Opener,
+        *,
+        read_timeout: float = math.inf,
+        wrap: Wrap | None = None,
+        drop_polls: bool = False,
     ) -> None:
         self._opener = opener
+        self._wrap = wrap
         self.read_timeout = read_timeout
         """Seconds for which the client waits for an answer. Long polls must be shorter."""
         self.drop_polls = drop_polls
@@ -168,7 +180,8 @@ class Connection:
     async def __aenter__(self) -> Self:
         await self._owner.start()
         try:
-            self._port = await self._stack.enter_async_context(self._opener())
+            port = await self._stack.enter_async_context(self._opener())
+            self._port = port if self._wrap is None else WrappedSQS(port, self._wrap)
         except BaseException:
             await self._owner.stop()
             raise

@@ -10,10 +10,10 @@ Without a middleware nothing stands in the way: `around` gives what it was given
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Literal, Protocol, TypeAlias, TypeVar
 
+from .core.callables import is_coroutine_function, takes_two
 from .core.checks import shown
 from .drafts import Draft
 from .message import Message
@@ -83,26 +83,8 @@ def _check(middleware: object) -> None:
         method = getattr(middleware, name)
         first = "draft" if name == "outgoing" else "message"
         wanted = f"async def {name}(self, {first}, call_next)"
-        if not _is_coroutine_function(method) or not _takes_two(method):
+        if not is_coroutine_function(method) or not takes_two(method):
             raise ValueError(f"{name} of {shown(middleware)} is not as it should be: {wanted}")
-
-
-def _is_coroutine_function(function: Any) -> bool:
-    while isinstance(function, functools.partial):
-        function = function.func
-    if inspect.iscoroutinefunction(function):
-        return True
-    return callable(function) and inspect.iscoroutinefunction(type(function).__call__)
-
-
-def _takes_two(function: Callable[..., Any]) -> bool:
-    try:
-        inspect.signature(function).bind(None, None)
-    except TypeError:
-        return False
-    except ValueError:  # it has no signature that can be read
-        return True
-    return True
 
 
 def around(

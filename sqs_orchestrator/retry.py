@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from .core.backoff import Backoff
 from .errors import QueueError
+from .sqs.attempts import attempt
 
 T = TypeVar("T")
 
@@ -23,12 +24,18 @@ async def retrying(call: Callable[[], Awaitable[T]], *, until: Until) -> T:
     """
     backoff = Backoff()
     loop = asyncio.get_running_loop()
-    while True:
-        try:
-            return await call()
-        except QueueError as error:
-            delay = backoff.next()
-            latest = until(error) if callable(until) else until
-            if not error.transient or loop.time() + delay > latest:
-                raise
-        await asyncio.sleep(delay)
+    first = attempt.get()
+    try:
+        while True:
+            try:
+                return await call()
+            except QueueError as error:
+                delay = backoff.next()
+                latest = until(error) if callable(until) else until
+                if not error.transient or loop.time() + delay > latest:
+                    raise
+            attempt.set(1 + backoff.attempts)
+            await asyncio.sleep(delay)
+    finally:
+        if backoff.attempts:
+            attempt.set(first)

@@ -45,7 +45,7 @@ class Missing(Exception):
     """Something is not there that the tests need. Says what, on one line."""
 
 
-CREDENTIALS: Final = {
+CREDENTIALS: Final[dict[str, Any]] = {
     "region_name": "us-east-1",
     "aws_access_key_id": "testing",
     "aws_secret_access_key": "testing",

@@ -84,7 +84,7 @@ class Refused(Exception):
 
 
 def checked_accounts(accounts: object) -> frozenset[str]:
-    """The accounts that a worker answers besides its own.
+    """The accounts that a worker answers beside its own.
 
     Raises:
         ValueError: It is not a collection of account ids.
@@ -120,7 +120,7 @@ def check_reply_address(
         region: The worker's own region; `None` if only the URL of its queue may tell it.
         prefixes: The name of the reply queue must begin with one of these. `None` allows any name
             but those of the Java client's sweeper.
-        accounts: Accounts to answer besides that of the request queue.
+        accounts: Accounts to answer beside the one of the request queue.
 
     Raises:
         Refused: The worker must not answer at this address.

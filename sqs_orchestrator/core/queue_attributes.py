@@ -54,7 +54,7 @@ def _text(name: str, value: Any) -> str:
     if not _is_whole(value):
         raise ValueError(
             f"the attribute {name!r} is {shown(value)}: SQS's numbers are whole, and none is below"
-            " zero; pass an int, or any other value as a str"
+            " zero; pass an int, or as a str whatever else it should be"
         )
     return str(int(value))
 

@@ -10,19 +10,16 @@ import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
 
-from ..connection import Connection
+from ..connection import Connection, connect
 from ..errors import RemoteError, ReplyTimeout
 from ..message import Message
 from ..requester.publisher import Publisher
 from ..results import Reject
-from ..sqs.counting import Counting
-from ..sqs.opening import open_sqs
-from ..sqs.port import SQS
+from ..sqs.counting import counting
 from ..worker.poller import Poller
 
 QUEUE = "orders"
@@ -33,21 +30,13 @@ PATIENCE = 0.5
 
 def connection(endpoint_url: str, calls: Counter[str]) -> Connection:
     """A connection that counts its API calls in *calls*."""
-
-    @asynccontextmanager
-    async def opener() -> AsyncIterator[SQS]:
-        async with open_sqs(
-            endpoint_url=endpoint_url,
-            region_name="eu-west-1",
-            aws_access_key_id="demo",
-            aws_secret_access_key="demo",
-            profile_name=None,
-            config=None,
-            session=None,
-        ) as port:
-            yield Counting(port, calls)
-
-    return Connection(opener)
+    return connect(
+        endpoint_url=endpoint_url,
+        region_name="eu-west-1",
+        aws_access_key_id="demo",
+        aws_secret_access_key="demo",
+        wrap=counting(calls),
+    )
 
 
 async def worker(endpoint_url: str) -> None:

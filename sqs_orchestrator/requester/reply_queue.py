@@ -35,6 +35,7 @@ from ..errors import QueueError, QueueNotFound, ReplyQueueClosed, ReplyQueueLost
 from ..logs import get_logger
 from ..retry import retrying
 from ..sending.entries import Deletion, delete_lanes
+from ..sqs.attempts import attempt
 from ..sqs.port import SQS, Received
 from ..tasks import DeferredCall, SingleFlight, TaskOwner
 from .heartbeat import STALE, YOUNG, Heartbeat
@@ -537,6 +538,8 @@ class ReplyQueue:
         """One receive, and what comes of it."""
         self._receives += 1
         began = asyncio.get_running_loop().time()
+        if self._consecutive_failures:
+            attempt.set(1 + self._consecutive_failures)
         try:
             messages = await self._port.receive(
                 live.url, max_messages=BATCH_ENTRIES, wait_time=self._wait_time

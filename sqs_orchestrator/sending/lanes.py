@@ -22,6 +22,7 @@ from ..core.batching import Lane, Limits, Parts, Policy
 from ..core.checks import shown
 from ..errors import MessageTooLarge, QueueError, SendError, fresh_copy
 from ..logs import get_logger
+from ..sqs.attempts import attempt
 from ..sqs.failures import error_of_entry, may_pass_in_parts, too_large
 from ..sqs.port import Failure
 from ..tasks import TaskOwner
@@ -179,6 +180,8 @@ class Lanes(Generic[E]):
 
     async def _carry_out(self, lane: _Running[E], batch: list[E]) -> None:
         passing: list[E] = []
+        if lane.backoff.attempts:
+            attempt.set(1 + lane.backoff.attempts)
         try:
             if self.leaving is not None:
                 self.leaving()

@@ -13,14 +13,14 @@ from .connecting import MemoryConnection, connect
 from .faults import Faults, Gate
 from .helpers import answer, message, run_until_idle, sent
 from .loop import Deadlock, VirtualTimeLoop
-from .memory import Call, MemoryServer, MemorySQS
+from .memory import LoggedCall, MemoryServer, MemorySQS
 from .moto import moto_server
 
 __all__ = [
-    "Call",
     "Deadlock",
     "Faults",
     "Gate",
+    "LoggedCall",
     "MemoryConnection",
     "MemorySQS",
     "MemoryServer",

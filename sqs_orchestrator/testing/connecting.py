@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from ..connection import Connection
 from ..core.checks import check_flag, check_type
 from ..sqs.port import SQS
+from ..sqs.wrapping import Wrap, check_wrap
 from .memory import MemoryServer, MemorySQS
 from .queues import Refused
 
@@ -21,13 +22,19 @@ class MemoryConnection(Connection):
     """
 
     def __init__(
-        self, server: MemoryServer, port: SQS, *, strict_queues: bool, drop_polls: bool
+        self,
+        server: MemoryServer,
+        port: SQS,
+        *,
+        strict_queues: bool,
+        drop_polls: bool,
+        wrap: Wrap | None,
     ) -> None:
         @asynccontextmanager
         async def opener() -> AsyncIterator[SQS]:
             yield port
 
-        super().__init__(opener, drop_polls=drop_polls)
+        super().__init__(opener, drop_polls=drop_polls, wrap=wrap)
         self.server = server
         """The queues."""
         self.strict_queues = strict_queues
@@ -46,6 +53,7 @@ def connect(
     port: SQS | None = None,
     strict_queues: bool = True,
     drop_polls: bool = False,
+    wrap: Wrap | None = None,
 ) -> MemoryConnection:
     """A connection to an SQS in memory, to be used as an async context manager.
 
@@ -59,17 +67,26 @@ def connect(
         drop_polls: Let pollers that stop drop the poll in flight, by which nothing is lost in
             memory. With SQS they wait for its end, and so they do here by default: for
             `wait_time`, in the time of the loop.
+        wrap: As `sqs_orchestrator.connect` takes it.
+
+    Raises:
+        ValueError: An argument is of a wrong type.
     """
     if server is not None:
         check_type("server", server, MemoryServer, "a MemoryServer")
     check_flag("strict_queues", strict_queues)
     check_flag("drop_polls", drop_polls)
+    check_wrap(wrap)
     if port is None:
         port = MemorySQS(server)
     if isinstance(port, MemorySQS):
         server = port.server
     return MemoryConnection(
-        server or MemoryServer(), port, strict_queues=strict_queues, drop_polls=drop_polls
+        server or MemoryServer(),
+        port,
+        strict_queues=strict_queues,
+        drop_polls=drop_polls,
+        wrap=wrap,
     )
 
 

@@ -25,7 +25,7 @@ from ..sqs.port import Failure, Page, Received, SendEntry
 from .faults import Faults
 from .queues import Queue, Refused, StoredMessage, check_new, size_of
 
-__all__ = ["Call", "MemorySQS", "MemoryServer"]
+__all__ = ["LoggedCall", "MemorySQS", "MemoryServer"]
 
 _T = TypeVar("_T")
 
@@ -36,7 +36,7 @@ _TICK: Final = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class LoggedCall:
     """One API call, as the server's log has it."""
 
     operation: str
@@ -76,7 +76,7 @@ class MemoryServer:
         """Faults for the calls of every client."""
         self.calls: Counter[str] = Counter()
         """How often each operation was called."""
-        self.log: list[Call] = []
+        self.log: list[LoggedCall] = []
         """Every call, in order."""
         self.creation_lag = 0.0
         """Seconds for which a new queue is not there yet for other calls."""
@@ -464,7 +464,7 @@ class MemorySQS(Faults):
         self.calls[operation] += 1
         self.server.calls[operation] += 1
         name = queue.rpartition("/")[2] if queue else None
-        self.server.log.append(Call(operation, name, _now(), entries))
+        self.server.log.append(LoggedCall(operation, name, _now(), entries))
         # Even a call that takes no time lets other tasks run, as each real one does.
         await asyncio.sleep(self.server.latency / 2)
         await self._happen(operation, queue, before=True)

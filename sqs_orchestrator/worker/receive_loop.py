@@ -12,6 +12,7 @@ from ..core.groups import MARGIN, Ask
 from ..core.polling import Receivers
 from ..errors import QueueError, QueueNotFound
 from ..logs import get_logger
+from ..sqs.attempts import attempt
 from ..sqs.port import SQS, Received
 from ..tasks import DeferredCall, TaskOwner
 from .statistics import Counts
@@ -129,6 +130,8 @@ class ReceiveLoop:
         task = asyncio.current_task()
         assert task is not None
         self._silent.add(task)
+        if self.consecutive_failures:
+            attempt.set(1 + self.consecutive_failures)
         try:
             batch = await self._port.receive(
                 self._url,

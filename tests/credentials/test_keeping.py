@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -188,7 +189,7 @@ async def test_key_that_is_none_is_refused_at_the_door(
     sqs: HttpSQS, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, flaw: str, source: str
 ) -> None:
     key = MALFORMED[flaw]
-    arguments = {}
+    arguments: dict[str, Any] = {}
     if source == "argument":
         arguments = {"aws_access_key_id": key, "aws_secret_access_key": "secret"}
     elif source == "file":

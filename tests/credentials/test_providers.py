@@ -8,6 +8,7 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -47,7 +48,7 @@ async def answering(sqs: HttpSQS) -> AsyncIterator[None]:
     async def handle(message: so.Message) -> object:
         return message.json()
 
-    keys = {"aws_access_key_id": "WORKER", "aws_secret_access_key": "secret"}
+    keys: dict[str, Any] = {"aws_access_key_id": "WORKER", "aws_secret_access_key": "secret"}
     async with (
         so.connect(region_name="eu-west-1", endpoint_url=sqs.url, **keys) as connection,
         so.Poller(connection, sqs.orders, handle, wait_time=1, reply_accounts=["000000000000"]),

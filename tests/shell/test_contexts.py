@@ -7,7 +7,6 @@ import asyncio
 import contextvars
 import functools
 import gc
-import inspect
 import logging
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
@@ -18,6 +17,7 @@ import pytest
 
 from sqs_orchestrator import (
     AccessDenied,
+    Call,
     Connection,
     Message,
     Poller,
@@ -28,7 +28,6 @@ from sqs_orchestrator import (
     ReplyTimeout,
 )
 from sqs_orchestrator.logs import INTERVAL, get_logger
-from sqs_orchestrator.sqs.port import SQS
 from sqs_orchestrator.tasks import DeferredCall, TaskOwner
 from sqs_orchestrator.testing import MemoryServer, connect
 
@@ -69,20 +68,10 @@ class Bench:
             raise Reject("bad")
         return message.body
 
-    def note(self, port: Any) -> None:
+    async def note(self, call: Call, call_next: Callable[[Call], Awaitable[Any]]) -> Any:
         """Note what each operation is called with."""
-
-        def noted(name: str, call: Callable[..., Awaitable[Any]]) -> Any:
-            @functools.wraps(call)
-            async def wrapped(*args: Any, **options: Any) -> Any:
-                self.seen.setdefault(name, set()).add(carried.get())
-                return await call(*args, **options)
-
-            return wrapped
-
-        for name, method in vars(SQS).items():
-            if inspect.iscoroutinefunction(method):
-                setattr(port, name, noted(name, getattr(port, name)))
+        self.seen.setdefault(call.operation, set()).add(carried.get())
+        return await call_next(call)
 
 
 @asynccontextmanager
@@ -92,10 +81,9 @@ async def benched(server: MemoryServer, **settings: Any) -> AsyncIterator[Bench]
 
     async def enter() -> None:
         carried.set(OWNER)
-        bench.sqs = await stack.enter_async_context(connect(server))
+        bench.sqs = await stack.enter_async_context(connect(server, wrap=bench.note))
         await bench.sqs.create_queue("orders", dead_letter_queue=True)
         await bench.sqs.create_queue("nobody")
-        bench.note(bench.sqs.port)
         bench.sqs.queues.forget_url("nobody")
         replies = await stack.enter_async_context(ReplyQueue(bench.sqs, **settings))
         publisher = Publisher(bench.sqs, reply_queue=replies)
@@ -121,8 +109,9 @@ async def test_calls_are_made_in_the_context_of_entering(server: MemoryServer) -
         await asyncio.sleep(100)
         seen = dict(bench.seen)
     assert set(seen) >= {
-        *("send", "receive", "delete", "change_visibility", "get_queue_url", "create_queue"),
-        *("get_queue_attributes", "list_queues", "tag_queue"),
+        *("SendMessageBatch", "ReceiveMessage", "DeleteMessageBatch", "CreateQueue"),
+        *("ChangeMessageVisibilityBatch", "GetQueueUrl", "GetQueueAttributes", "TagQueue"),
+        "ListQueues",
     }
     assert seen == {operation: {OWNER} for operation in seen}
 

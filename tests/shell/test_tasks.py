@@ -8,12 +8,12 @@ import gc
 import logging
 import threading
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Final
 
 import anyio
 import pytest
 
-from sqs_orchestrator import Connection, Message, Poller, Publisher
+from sqs_orchestrator import Call, Message, Poller, Publisher
 from sqs_orchestrator.errors import AccessDenied, QueueError
 from sqs_orchestrator.requester.reply_queue import REFILL_PATIENCE
 from sqs_orchestrator.tasks import DeferredCall, SingleFlight, TaskOwner, finished, unwrap_group
@@ -586,26 +586,25 @@ async def test_deferred_call_is_not_made_once_its_owner_has_ended() -> None:
     assert happened == []
 
 
-def noting(sqs: Connection, calls: list[tuple[str, float]]) -> None:
-    """Note when sends and receives begin."""
-    port: Any = sqs.port
-    loop = asyncio.get_running_loop()
+class Noting:
+    """A wrap that notes when sends and receives begin."""
 
-    def noted(name: str, call: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-        def begin(*args: Any, **options: Any) -> Awaitable[Any]:
-            calls.append((name, loop.time()))
-            return call(*args, **options)
+    NAMES: Final = {"SendMessageBatch": "send", "ReceiveMessage": "receive"}
 
-        return begin
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, float]] = []
 
-    for name in ("send", "receive"):
-        setattr(port, name, noted(name, getattr(port, name)))
+    async def __call__(self, call: Call, call_next: Callable[[Call], Awaitable[Any]]) -> Any:
+        if name := self.NAMES.get(call.operation):
+            self.calls.append((name, asyncio.get_running_loop().time()))
+        return await call_next(call)
 
 
 @pytest.mark.parametrize("turns", [0, 30])
 async def test_request_and_reply_leave_before_the_polls_for_what_comes_next(turns: int) -> None:
     server = MemoryServer(latency=0.02)
-    async with connect(server) as asking, connect(server) as working:
+    asked, answered = Noting(), Noting()
+    async with connect(server, wrap=asked) as asking, connect(server, wrap=answered) as working:
         await asking.create_queue("orders")
 
         async def handle(message: Message) -> str:
@@ -615,27 +614,26 @@ async def test_request_and_reply_leave_before_the_polls_for_what_comes_next(turn
 
         async with Publisher(asking) as publisher, Poller(working, "orders", handle):
             await publisher.ready()
-            asked: list[tuple[str, float]] = []
-            answered: list[tuple[str, float]] = []
-            noting(asking, asked)
-            noting(working, answered)
+            await asyncio.sleep(1)
+            asked.calls.clear()
+            answered.calls.clear()
             await publisher.request("orders", "a", timeout=5)
     # No time passes between them: what has left opens the poll. The worker's first poll was
     # there before.
-    for calls in (asked, answered):
-        [(first, sent), (second, polled), *_] = calls
+    for side in (asked, answered):
+        [(first, sent), (second, polled), *_] = side.calls
         assert [first, second] == ["send", "receive"]
         assert polled == sent
 
 
 async def test_poll_for_a_reply_goes_out_though_the_request_stays_behind() -> None:
     loop = asyncio.get_running_loop()
-    async with connect(MemoryServer(latency=0.5)) as sqs:
+    noting = Noting()
+    async with connect(MemoryServer(latency=0.5), wrap=noting) as sqs:
         await sqs.create_queue("orders.fifo", fifo=True)
         async with Publisher(sqs) as publisher:
             await publisher.ready()
-            calls: list[tuple[str, float]] = []
-            noting(sqs, calls)
+            noting.calls.clear()
             # What goes to a FIFO queue waits for the batch before it.
             sending = asyncio.create_task(
                 publisher.send("orders.fifo", "a", group_id="one", deduplication_id="a")
@@ -644,7 +642,7 @@ async def test_poll_for_a_reply_goes_out_though_the_request_stays_behind() -> No
             began = loop.time()
             asking = asyncio.create_task(publisher.request("orders.fifo", "b", group_id="one"))
             await sending
-            [(name, at)] = calls[1:]
+            [(name, at)] = noting.calls[1:]
             assert name == "receive"
             assert at == pytest.approx(began + REFILL_PATIENCE)
             asking.cancel()
@@ -653,7 +651,8 @@ async def test_poll_for_a_reply_goes_out_though_the_request_stays_behind() -> No
 
 async def test_next_poll_of_a_worker_does_not_wait_for_a_slow_handler() -> None:
     server = MemoryServer(latency=0.02)
-    async with connect(server) as sqs, Publisher(sqs) as publisher:
+    noting = Noting()
+    async with connect(server, wrap=noting) as sqs, Publisher(sqs) as publisher:
         await sqs.create_queue("orders")
         arrived: list[float] = []
 
@@ -663,17 +662,17 @@ async def test_next_poll_of_a_worker_does_not_wait_for_a_slow_handler() -> None:
 
         async with Poller(sqs, "orders", handle):
             await asyncio.sleep(1)
-            calls: list[tuple[str, float]] = []
-            noting(sqs, calls)
+            noting.calls.clear()
             await publisher.send("orders", "a")
             await asyncio.sleep(1)
             [begun] = arrived
-            assert [at for name, at in calls if name == "receive"] == [begun + REFILL_LINGER]
+            assert [at for name, at in noting.calls if name == "receive"] == [begun + REFILL_LINGER]
 
 
 async def test_full_batch_is_followed_by_the_next_poll_at_once() -> None:
     server = MemoryServer(latency=0.02)
-    async with connect(server) as sqs, Publisher(sqs) as publisher:
+    noting = Noting()
+    async with connect(server, wrap=noting) as sqs, Publisher(sqs) as publisher:
         await sqs.create_queue("orders")
         arrived: list[float] = []
 
@@ -682,10 +681,9 @@ async def test_full_batch_is_followed_by_the_next_poll_at_once() -> None:
             await asyncio.sleep(5)
 
         await asyncio.gather(*(publisher.send("orders", "a") for _ in range(10)))
-        calls: list[tuple[str, float]] = []
-        noting(sqs, calls)
+        noting.calls.clear()
         async with Poller(sqs, "orders", handle, concurrency=20):
             await asyncio.sleep(1)
             assert len(arrived) == 10
-            [_, second, *_] = [at for name, at in calls if name == "receive"]
+            [_, second, *_] = [at for name, at in noting.calls if name == "receive"]
             assert second == arrived[0]

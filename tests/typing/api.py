@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NewType, Protocol, TypedDict, TypeVar, assert_type
 
@@ -96,6 +97,31 @@ async def connection() -> None:
         assert_type(await sqs.create_queue("orders", dead_letter_queue=True), str)
         assert_type(await sqs.queue_url("orders"), str)
         assert_type(await so.sweep(sqs, "sqs_orchestrator_reply_", dry_run=True), list[str])
+
+
+async def wrap(call: so.Call, call_next: Callable[[so.Call], Awaitable[Any]]) -> Any:
+    assert_type(call.operation, str)
+    assert_type(call.queue_url, str | None)
+    assert_type(call.entries, int)
+    assert_type(call.attempt, int)
+    return await call_next(call)
+
+
+class Wrapping:
+    async def __call__(
+        self, call: so.Call, call_next: Callable[[so.Call], Awaitable[object]]
+    ) -> object:
+        return await call_next(call)
+
+
+def no_wrap(call: so.Call) -> None: ...
+
+
+def wrapped() -> None:
+    so.connect(wrap=wrap)
+    so.connect(wrap=Wrapping())
+    so.connect(wrap=no_wrap)  # type: ignore[arg-type]
+    so.connect(wrap=5)  # type: ignore[arg-type]
 
 
 async def worker(sqs: so.Connection) -> None:

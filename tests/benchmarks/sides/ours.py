@@ -8,17 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 from aiobotocore.session import AioSession
 
-from sqs_orchestrator import Message, Poller, Publisher
-from sqs_orchestrator.connection import Connection
-from sqs_orchestrator.sqs.config import make_config, read_timeout_of
-from sqs_orchestrator.sqs.counting import Counting
-from sqs_orchestrator.sqs.opening import open_sqs
-from sqs_orchestrator.sqs.port import SQS
+from sqs_orchestrator import Connection, Message, Poller, Publisher, connect
+from sqs_orchestrator.sqs.counting import counting
 from tests.benchmarks.side import CLIENT, Side, bodies, told
 
 PATIENCE = 300.0
@@ -30,22 +24,15 @@ class _Ours(Side):
 
     async def open(self) -> None:
         self.sqs = await self.stack.enter_async_context(
-            Connection(self._port, read_timeout=read_timeout_of(make_config(None)))
+            connect(
+                endpoint_url=self.endpoint_url,
+                session=AioSession() if self.options.get("session") else None,
+                wrap=counting(self.calls),
+                **CLIENT,
+            )
         )
         if self.queue:
             await self.sqs.queue_url(self.queue)
-
-    @asynccontextmanager
-    async def _port(self) -> AsyncIterator[SQS]:
-        session = AioSession() if self.options.get("session") else None
-        async with open_sqs(
-            endpoint_url=self.endpoint_url,
-            profile_name=None,
-            config=None,
-            session=session,
-            **CLIENT,
-        ) as port:
-            yield Counting(port, self.calls)
 
     async def path(self) -> str:
         """What stands behind the port."""
