@@ -44,7 +44,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", f"{MARKER}(time): run this test in 'virtual' or in 'real' time"
     )
-    if config.pluginmanager.has_plugin("asyncio"):
+    if _pytest_asyncio(config):
         config.pluginmanager.register(_fixtures_of_pytest_asyncio(), "sqs_orchestrator_asyncio")
 
 
@@ -149,7 +149,7 @@ def _fixtures_of_pytest_asyncio() -> ModuleType:
 
 def _runner(request: pytest.FixtureRequest) -> str:
     """Who runs the test: `anyio`, or the scope of pytest-asyncio's loop."""
-    if request.config.pluginmanager.has_plugin("asyncio"):
+    if _pytest_asyncio(request.config):
         import pytest_asyncio
 
         if pytest_asyncio.is_async_test(request.node):
@@ -157,7 +157,8 @@ def _runner(request: pytest.FixtureRequest) -> str:
     if "anyio_backend" not in request.fixturenames:
         pytest.fail(
             f"the fixture {request.fixturename!r} is for tests that are 'async def', and that"
-            " pytest-asyncio or anyio runs: is the test marked, or their auto mode on?",
+            " pytest-asyncio (1.0 or newer) or anyio runs: is the test marked, or their auto mode"
+            " on?",
             pytrace=False,
         )
     backend = request.getfixturevalue("anyio_backend")
@@ -167,10 +168,25 @@ def _runner(request: pytest.FixtureRequest) -> str:
     return "anyio"
 
 
+SCOPE_SETTING = "asyncio_default_test_loop_scope"
+
+
+def _pytest_asyncio(config: pytest.Config) -> bool:
+    """Whether there is a pytest-asyncio that knows loops of several scopes for tests."""
+    if not config.pluginmanager.has_plugin("asyncio"):
+        return False
+    try:
+        config.getini(SCOPE_SETTING)
+    except (KeyError, ValueError):
+        return False
+    return True
+
+
 def _loop_scope(item: pytest.Item) -> str:
     marker = item.get_closest_marker("asyncio")
-    chosen = marker.kwargs.get("loop_scope") if marker is not None else None
-    return str(chosen or item.config.getini("asyncio_default_test_loop_scope"))
+    options = marker.kwargs if marker is not None else {}
+    scope = options.get("loop_scope") or options.get("scope")
+    return str(scope or item.config.getini(SCOPE_SETTING))
 
 
 # --------------------------------------------------------------------- virtual time
@@ -203,7 +219,7 @@ def _wants_virtual_time(metafunc: pytest.Metafunc) -> bool:
     item = metafunc.definition
     if "sqs_memory" not in metafunc.fixturenames:
         return False
-    if not metafunc.config.pluginmanager.has_plugin("asyncio"):
+    if not _pytest_asyncio(metafunc.config):
         return False
     mark, marker = item.get_closest_marker(MARKER), item.get_closest_marker("asyncio")
     time = metafunc.config.getini(MARKER) if mark is None else [*mark.args, ""][0]

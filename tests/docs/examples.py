@@ -15,11 +15,16 @@ level. What a reader need not see stands in comments right before the block:
     assert reply.json() == 1
     assert printed == ["1"]
     -->
+    <!-- example: pytest: test_orders.py asyncio_mode=strict -->
 
 `continues` goes on with the names of the block before it, `continues: first` with those of the
 first block of the page. `beside` runs while the block does, and once it has ended the block is
 cancelled: for workers, which never end by themselves. In all of them `given` sets the stage, and
 `printed` has what the block printed, call by call.
+
+With `pytest` the block is a file of a small project, which has the files of the page so far. It
+is not run here: where its name begins with `test_`, pytest runs its tests, with those settings.
+What is `before` it is a file too, and its first line is `# ` and its name.
 """
 
 from __future__ import annotations
@@ -38,6 +43,8 @@ from typing import Any
 
 import pytest
 
+from tests.projects import Project
+
 LIMIT = 60.0
 """Seconds for one example."""
 
@@ -46,7 +53,7 @@ PATIENCE = 0.5
 
 _FENCE = re.compile(r"^(?P<indent> *)(?P<fence>`{3,})(?P<language>[\w+-]*)")
 _PART = re.compile(r"^ *<!-- example: *(?P<what>\w+)(?P<rest>.*)$")
-_PARTS = ("after", "before", "beside", "continues", "skip")
+_PARTS = ("after", "before", "beside", "continues", "pytest", "skip")
 
 
 @dataclass
@@ -61,6 +68,8 @@ class Example:
     """Line and text of each comment, by what it is."""
     previous: Example | None = None
     """The example that this one continues."""
+    files: dict[str, str] = field(default_factory=dict)
+    """The files of the page's project, this one included, by their names."""
 
     @property
     def skip(self) -> str | None:
@@ -73,6 +82,7 @@ def find(page: Path) -> list[Example]:
     lines = page.read_text("utf-8").splitlines()
     found: list[Example] = []
     parts: dict[str, tuple[int, str]] = {}
+    files: dict[str, str] = {}
     at = 0
     while at < len(lines):
         if match := _PART.match(lines[at]):
@@ -81,7 +91,7 @@ def find(page: Path) -> list[Example]:
                 at += 1
             text = "\n".join([match["rest"], *lines[begin + 1 : at + 1]]).partition("-->")[0]
             _check(page, begin + 1, what, text)
-            if what in ("skip", "continues"):
+            if what in ("skip", "continues", "pytest"):
                 text = text.removeprefix(":").strip()
             parts[what] = (begin + 1, text)
         elif match := _FENCE.match(lines[at]):
@@ -94,6 +104,12 @@ def find(page: Path) -> list[Example]:
                 if "continues" in parts:
                     first = parts["continues"][1] == "first"
                     example.previous = found[0 if first else -1]
+                if "pytest" in parts:
+                    if "before" in parts:
+                        text = parts["before"][1].strip()
+                        files[text.partition("\n")[0].removeprefix("# ")] = f"{text}\n"
+                    files[parts["pytest"][1].split()[0]] = f"{code}\n"
+                    example.files = dict(files)
                 found.append(example)
             parts = {}
         elif lines[at].strip() and parts:
@@ -107,6 +123,20 @@ def _check(page: Path, line: int, what: str, text: str) -> None:
         raise ValueError(f"{page}:{line}: {what!r} is none of {', '.join(_PARTS)}")
     if what == "skip" and not text.removeprefix(":").strip():
         raise ValueError(f"{page}:{line}: say why the example is skipped")
+
+
+def run_pytest(example: Example, directory: Path) -> None:
+    """Run the tests of an example that has some, in a process of their own."""
+    name, *settings = example.parts["pytest"][1].split()
+    if not name.startswith("test_"):
+        return
+    project = Project(directory)
+    for file, text in example.files.items():
+        project.write(file, text)
+    options = ["asyncio_mode=auto", "asyncio_default_fixture_loop_scope=function", *settings]
+    tests = len(re.findall(r"^(?:async )?def test_", example.code, re.MULTILINE))
+    arguments = [argument for option in options for argument in ("-o", option)]
+    project.run("-W", "error", "--strict-markers", *arguments, name, passed=tests)
 
 
 async def run(example: Example, given: Any = None) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.examples import Example, find, run
+from tests.docs.examples import Example, find, run, run_pytest
 
 
 def examples(tmp_path: Path, text: str) -> list[Example]:
@@ -139,3 +139,36 @@ async def test_run_fails_with_a_block_or_with_what_is_beside_it(
     )
     with pytest.raises(ZeroDivisionError):
         await run(example)
+
+
+PROJECT = """
+<!-- example: before
+# shop.py
+def price(count):
+    return 7 * count
+-->
+<!-- example: pytest: helper.py -->
+```python
+from shop import price
+```
+
+<!-- example: pytest: test_it.py -->
+```python
+from helper import price
+def test_price():
+    assert price(6) == 42
+```
+"""
+
+
+def test_run_pytest_runs_tests_in_the_project_of_the_page(tmp_path: Path) -> None:
+    helper, tests = examples(tmp_path, PROJECT)
+    run_pytest(helper, tmp_path)
+    assert not (tmp_path / "shop.py").exists()
+    run_pytest(tests, tmp_path)
+
+
+def test_run_pytest_fails_with_the_tests(tmp_path: Path) -> None:
+    _, tests = examples(tmp_path, PROJECT.replace("42", "43"))
+    with pytest.raises(AssertionError, match="1 failed"):
+        run_pytest(tests, tmp_path)

@@ -1,25 +1,15 @@
-"""The pytest plugin, in small projects as users have them: each is a directory with tests, on
-which pytest runs in a process of its own."""
+"""The pytest plugin, in small projects as users have them, by each plugin that runs loops."""
 
 from __future__ import annotations
 
-import os
-import re
-import subprocess
-import sys
-import textwrap
 import tomllib
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
+from tests.projects import PLUGIN, Project
+
 ROOT = Path(__file__).resolve().parents[2]
-PLUGIN = "pytest_sqs_orchestrator"
-
-HANGS = 120.0
-"""Seconds after which a run is taken to hang."""
-
 STRICT = """
 [pytest]
 asyncio_default_fixture_loop_scope = function
@@ -96,40 +86,6 @@ async def test_dead_letters(sqs, publisher):
     assert (await run_until_idle(Poller(sqs, "orders", handle))).failed == 3
     assert [m.json() for m in sent(sqs, "orders_dlq")] == [{"id": 1}]
 """
-
-
-class Project:
-    """A user's directory with tests."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def write(self, name: str, *parts: str) -> None:
-        (self.path / name).write_text("".join(map(textwrap.dedent, parts)), "utf-8")
-
-    def run(self, *arguments: str, environment: Mapping[str, str] = {}, **outcomes: int) -> str:
-        """Run its tests, which end as *outcomes* says; what pytest prints."""
-        # Where the package is installed pytest has loaded the plugin, and `-p` says nothing new.
-        command = [sys.executable, "-m", "pytest", "-p", PLUGIN, "-p", "no:cacheprovider", "-rA"]
-        done = subprocess.run(
-            [*command, *arguments],
-            cwd=self.path,
-            env={
-                **os.environ,
-                "PYTHONPATH": os.pathsep.join(sys.path),
-                "PYTHONSAFEPATH": "1",
-                **environment,
-            },
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            encoding="utf-8",
-            timeout=HANGS,
-            check=False,
-        )
-        (summary,) = re.findall(r"^=+ (.*) in [\d.]+s.*=+$", done.stdout, re.MULTILINE)
-        found = {word: int(count) for count, word in re.findall(r"(\d+) (\w+)", summary)}
-        assert found == outcomes, done.stdout
-        return done.stdout
 
 
 @pytest.fixture
