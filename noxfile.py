@@ -131,10 +131,13 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def typing(session: nox.Session) -> None:
-    """Strict types, of the tests too; what users see, by two checkers."""
+    """Strict types, of the tests too; what users see, by two checkers.
+
+    Arguments after `--` choose one of them: `mypy` or `basedpyright`.
+    """
     install(session, "typing", extras="[testing]")
-    session.run("mypy")
-    session.run("basedpyright")
+    for checker in session.posargs or ("mypy", "basedpyright"):
+        session.run(checker)
 
 
 def tests(session: nox.Session) -> None:
