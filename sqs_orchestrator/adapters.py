@@ -36,10 +36,7 @@ class CodecError(ValueError):
     """The message that was asked for its body as JSON, where that was how."""
 
     def __str__(self) -> str:
-        return excerpt(super().__str__(), _SHOWN_CHARACTERS)
-
-
-_SHOWN_CHARACTERS: Final = 1000
+        return excerpt(super().__str__(), 1000)
 
 
 def reader(type_: Any) -> Read:
@@ -67,17 +64,18 @@ def _make_reader(type_: Any) -> Read:
             " a dataclass with one field"
         )
     type_ = _named(type_)
-    if isinstance(type_, type) and issubclass(type_, str):
+    if isinstance(type_, type) and issubclass(type_, str) and not hasattr(type_, _HOOK):
         return partial(_made, type_)
     if type_ is Any or type_ is object:
         return _load
     for own, kind in _JSON:
         if own == type_:
             return partial(_as_it_is, kind)
-    read = _adapted(type_)
+    read = _adapter(type_)
     return (lambda body: read(json.dumps(body))) if True in texts else read
 
 
+_HOOK: Final = "__get_pydantic_core_schema__"  # has a class whose values pydantic checks
 _cached_reader = lru_cache(maxsize=512)(_make_reader)
 _JSON: Final[tuple[tuple[Any, type], ...]] = (
     *((kind, kind) for kind in (NoneType, bool, int, float, dict, list)),
@@ -116,7 +114,7 @@ def _made(kind: type, value: Any) -> Any:
     try:
         return kind(value)
     except (ValueError, OverflowError) as error:
-        raise _unfit(f"$: {kind.__name__} expected") from error
+        raise CodecError(f"the body does not fit: $: {kind.__name__} expected") from error
 
 
 def _as_it_is(kind: type, body: str) -> Any:
@@ -125,22 +123,18 @@ def _as_it_is(kind: type, body: str) -> Any:
     if kind is float and type(value) is int:  # others write 1.0 as 1
         value = _made(float, value)
     if type(value) is not kind:
-        raise _unfit(f"$: {kind.__name__} expected")
+        raise CodecError(f"the body does not fit: $: {kind.__name__} expected")
     return value
 
 
-def _unfit(reason: str) -> CodecError:
-    return CodecError(f"the body does not fit: {reason}")
-
-
-def _adapted(type_: Any) -> Read:
+def _adapter(type_: Any) -> Read:
     """What reads JSON as a value of *type_*, by a library."""
     reasons = []
-    for name, adapter in (("pydantic", _by_pydantic), ("msgspec", _by_msgspec)):
+    for name, make in (("pydantic", _by_pydantic), ("msgspec", _by_msgspec)):
         library = installed(name)
         try:
             if library is not None:
-                return adapter(library, type_)
+                return make(library, type_)
         except NameError:
             raise
         except Exception as error:  # further lines are advice for who defines the type
@@ -161,30 +155,21 @@ def _by_pydantic(pydantic: Any, type_: Any) -> Read:
         adapter = pydantic.TypeAdapter(type_)
     if not getattr(adapter, "pydantic_complete", True):
         raise NameError(f"{shown(type_)} names types that are not defined")
-
-    def read(body: str) -> Any:
-        try:
-            return adapter.validate_json(body)
-        except pydantic.ValidationError as error:
-            # Without the values: those are the sender's business.
-            said = [f"{'.'.join(map(str, e['loc'])) or '$'}: {e['msg']}" for e in error.errors()]
-            raise _unfit("; ".join(said[:5] + ["..."] * (len(said) > 5))) from error
-
-    return read
+    return partial(_adapted, adapter.validate_json)
 
 
 def _by_msgspec(msgspec: Any, type_: Any) -> Read:
     msgspec.json.schema(type_)  # refuses what a decoder takes, and cannot read
-    decoder = msgspec.json.Decoder(type_)
-
-    def read(body: str) -> Any:
-        try:
-            return decoder.decode(body)
-        except msgspec.MsgspecError as error:
-            raise _unfit(_VALUE.sub(" ...", str(error))) from error
-
-    return read
+    return partial(_adapted, msgspec.json.Decoder(type_).decode)
 
 
-_VALUE: Final = re.compile(r" (['\"]).*\1", re.DOTALL)
-"""What msgspec quotes of a value."""
+def _adapted(read: Read, body: str) -> Any:
+    try:
+        return read(body)
+    except ValueError as error:
+        # Without the values: those are the sender's business. Msgspec quotes them.
+        said = [re.sub(r" (['\"]).*\1", " ...", str(error), flags=re.DOTALL)]
+        if hasattr(error, "errors"):
+            said = [f"{'.'.join(map(str, e['loc'])) or '$'}: {e['msg']}" for e in error.errors()]
+        fault = "; ".join(said[:5] + ["..."] * (len(said) > 5))
+        raise CodecError(f"the body does not fit: {fault}") from error

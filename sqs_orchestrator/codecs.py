@@ -47,12 +47,10 @@ def codec_or_json(codec: Codec | None) -> Codec:
 
 
 def check_readable(codec: Codec, type_: Any, what: str) -> None:
-    """Check that there are bodies that *codec* can read as *type_*; *what* names that in the
-    error. A type that names others which are not defined yet is taken; and what codecs of the
-    user's own read, they alone know.
+    """Raises `ValueError` where *codec* can read no body as *type_*, which *what* names.
 
-    Raises:
-        ValueError: There are none.
+    A type that names others which are not defined yet is taken; and what codecs of the user's own
+    read, they alone know.
     """
     if getattr(type(codec), "decode", None) is JSONCodec.decode:
         try:

@@ -70,8 +70,9 @@ def _plain(value: Any) -> Any:
     for known, form in _FORMS:
         if isinstance(value, known):
             return form(value)
-    hint = ": encode it first, in base64 for instance" if isinstance(value, _BYTES) else ""
-    raise TypeError(f"{kind.__name__} is not JSON{hint}")
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        raise TypeError(f"{kind.__name__} is not JSON: encode it first, in base64 for instance")
+    raise TypeError(f"{kind.__name__} is not JSON")
 
 
 def _of_struct(struct: Any, config: Any) -> Any:
@@ -91,7 +92,6 @@ def _iso(value: timedelta) -> str:
     return f"{'-' if value.days < 0 else ''}P{size.days}DT{size.seconds}{fraction}S"
 
 
-_BYTES: Final = (bytes, bytearray, memoryview)
 _FORMS: Final[tuple[tuple[Any, Callable[[Any], Any]], ...]] = (
     (enum.Enum, lambda value: value.value),
     ((datetime, date, time), lambda value: value.isoformat()),

@@ -496,6 +496,21 @@ def test_what_is_no_type_is_refused(
         codecs.check_readable(CODEC, type_, "returns")
 
 
+def test_models_that_are_not_defined_yet_are_judged_at_first_use(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    libraries.leave(monkeypatch, "pydantic")
+    pydantic = importlib.import_module("pydantic")
+    module = types.ModuleType("models_defined_later")
+    module.__dict__["BaseModel"] = pydantic.BaseModel
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    exec("class Basket(BaseModel):\n    fruit: 'Fruit'\n", module.__dict__)
+    basket: Any = list[module.Basket]  # type: ignore[name-defined]
+    codecs.check_readable(CODEC, basket, "returns")
+    exec("class Fruit(BaseModel):\n    name: str\n", module.__dict__)
+    assert CODEC.decode('[{"fruit":{"name":"fig"}}]', basket)[0].fruit.name == "fig"
+
+
 @pytest.mark.parametrize("type_", [Later, list[Later], Within, type(sys), complex | None])
 def test_type_that_no_body_can_be_read_as_is_refused(
     monkeypatch: pytest.MonkeyPatch, readers: str, type_: Any
@@ -537,6 +552,20 @@ def test_type_with_text_and_other_values_is_refused(
         codecs.check_readable(CODEC, type_, "returns")
     with pytest.raises(CodecError, match="into an object"):
         CODEC.decode("5", type_)
+
+
+def test_text_that_pydantic_checks_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Code(str):
+        __slots__ = ()
+
+        @classmethod
+        def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+            return {"type": "str", "pattern": "^[A-Z]{3}$"}
+
+    libraries.leave(monkeypatch, "pydantic")
+    assert CODEC.decode("EUR", Code) == "EUR"
+    with pytest.raises(CodecError, match="does not fit"):
+        CODEC.decode("euro", Code)
 
 
 def test_types_that_are_not_defined_yet_are_judged_at_first_use(readers: str) -> None:
