@@ -136,8 +136,10 @@ def typing(session: nox.Session) -> None:
     Arguments after `--` choose one of them: `mypy` or `basedpyright`.
     """
     install(session, "typing", extras="[testing]")
-    for checker in session.posargs or ("mypy", "basedpyright"):
-        session.run(checker)
+    # basedpyright would look into a `.venv` in the root, if there is one.
+    options = {"mypy": [], "basedpyright": ["--pythonpath", str(Path(session.bin) / "python")]}
+    for checker in session.posargs or options:
+        session.run(checker, *options[checker])
 
 
 def tests(session: nox.Session) -> None:
