@@ -54,13 +54,13 @@ class Lane(Generic[T]):
 
     __slots__ = (
         "_bytes",
-        "_in_flight",
         "_paused_until",
         "_troubled",
-        "_waiting",
         "flushing",
+        "in_flight",
         "max_bytes",
         "policy",
+        "waiting",
     )
 
     def __init__(self, policy: Policy) -> None:
@@ -69,36 +69,34 @@ class Lane(Generic[T]):
         """Bytes in one batch: the policy's, or fewer where the queue takes fewer."""
         self.flushing = False
         """Send part-filled batches at once: no more company will come."""
-        # Ordered by departure; a dictionary, since entries are withdrawn from the middle.
-        self._waiting: OrderedDict[T, tuple[int, float]] = OrderedDict()
+        # A dictionary, since entries are withdrawn from the middle.
+        self.waiting: OrderedDict[T, tuple[int, float]] = OrderedDict()
+        """The entries that wait, in the order of their departure: size, and since when."""
+        self.in_flight = 0
+        """Batches that have not come back. Whoever sends them counts them down."""
         self._bytes = 0
-        self._in_flight = 0
         self._paused_until = float("-inf")
         self._troubled = False
 
     def __repr__(self) -> str:
-        return f"<Lane {len(self._waiting)} waiting, {self._in_flight} in flight>"
+        return f"<Lane {len(self.waiting)} waiting, {self.in_flight} in flight>"
 
-    def __len__(self) -> int:
-        return len(self._waiting)
-
-    def waiting(self) -> list[T]:
-        """The entries that wait, in the order of their departure."""
-        return list(self._waiting)
-
-    @property
-    def idle(self) -> bool:
-        """Nothing waits and nothing is in flight."""
-        return not self._waiting and not self._in_flight
-
-    def add(self, entry: T, size: int, now: float) -> None:
-        """Let *entry*, of *size* bytes, wait for company."""
-        self._waiting[entry] = (size, now)
+    def add(self, entry: T, size: int, now: float) -> bool:
+        """Let *entry*, of *size* bytes, wait for company. True where it may change when the next
+        batch leaves: it is the first, or fills one."""
+        waiting = self.waiting
+        waiting[entry] = (size, now)
         self._bytes += size
+        return (
+            len(waiting) == 1
+            or len(waiting) >= self.policy.max_entries
+            or self._bytes >= self.max_bytes
+            or self.flushing
+        )
 
     def withdraw(self, entry: T) -> bool:
         """Take *entry* out; false where it does not wait (any more)."""
-        found = self._waiting.pop(entry, None)
+        found = self.waiting.pop(entry, None)
         if found is None:
             return False
         self._bytes -= found[0]
@@ -107,8 +105,8 @@ class Lane(Generic[T]):
     def put_back(self, entries: Iterable[tuple[T, int]], now: float) -> None:
         """Let entries of a failed batch wait again, in their order, before all others."""
         for entry, size in reversed(list(entries)):
-            self._waiting[entry] = (size, now)
-            self._waiting.move_to_end(entry, last=False)
+            self.waiting[entry] = (size, now)
+            self.waiting.move_to_end(entry, last=False)
             self._bytes += size
 
     def paused(self, now: float) -> bool:
@@ -124,39 +122,40 @@ class Lane(Generic[T]):
         """It works (again)."""
         self._troubled = False
 
-    def batch_ended(self) -> None:
-        """A batch that `next_batch` gave has come back."""
-        self._in_flight -= 1
-
-    def next_batch(self, now: float) -> list[T] | None:
-        """The entries to send now, counted as in flight; `None` where it is not yet time."""
-        due = self.due()
-        if due is None or due > now:
-            return None
-        batch: list[T] = []
-        room = self.max_bytes
-        while self._waiting and len(batch) < self.policy.max_entries:
-            entry, (size, _) = next(iter(self._waiting.items()))
-            # An entry too large for any batch goes alone: SQS will say what it thinks of it.
-            if size > room and batch:
-                break
-            del self._waiting[entry]
-            self._bytes -= size
-            room -= size
-            batch.append(entry)
-        self._in_flight += 1
-        return batch
+    def departures(self, now: float) -> tuple[list[list[T]], float | None]:
+        """The batches to send now, which count as in flight from here on; and when the next one
+        is due, as `due` says it."""
+        batches: list[list[T]] = []
+        waiting = self.waiting
+        while waiting:
+            due = self.due()
+            if due is None or due > now:
+                return batches, due
+            batch: list[T] = []
+            room = self.max_bytes
+            while waiting and len(batch) < self.policy.max_entries:
+                entry, (size, _) = next(iter(waiting.items()))
+                # An entry too large for any batch goes alone: SQS will say what it thinks of it.
+                if size > room and batch:
+                    break
+                del waiting[entry]
+                self._bytes -= size
+                room -= size
+                batch.append(entry)
+            self.in_flight += 1
+            batches.append(batch)
+        return batches, None
 
     def due(self) -> float | None:
-        """When `next_batch` will have one, if nothing else happens; `None` where first
-        something must: an entry, or the end of a batch in flight."""
+        """When a batch leaves, if nothing else happens; `None` where first something must: an
+        entry, or the end of a batch in flight."""
         most_in_flight = 1 if self._troubled else self.policy.most_in_flight
-        if not self._waiting or self._in_flight >= most_in_flight:
+        if not self.waiting or self.in_flight >= most_in_flight:
             return None
-        full = len(self._waiting) >= self.policy.max_entries or self._bytes >= self.max_bytes
-        if full or self.flushing or not (self._in_flight or self.policy.patient):
+        full = len(self.waiting) >= self.policy.max_entries or self._bytes >= self.max_bytes
+        if full or self.flushing or not (self.in_flight or self.policy.patient):
             return self._paused_until
-        _, since = next(iter(self._waiting.values()))
+        _, since = next(iter(self.waiting.values()))
         return max(self._paused_until, since + self.policy.linger)
 
 
@@ -267,32 +266,3 @@ def _apart(sizes: Sequence[int], limit: int) -> list[int]:
             counts.append(1)
         together = size <= limit
     return counts
-
-
-class Limits:
-    """How many bytes of a batch the queues take that were seen to take less than others."""
-
-    __slots__ = ("_of",)
-
-    def __init__(self) -> None:
-        self._of: OrderedDict[str, tuple[int, float]] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._of)
-
-    def learn(self, url: str, most: int, now: float) -> None:
-        """The queue at *url* takes no more than *most* bytes."""
-        self._of[url] = (most, now + LIMIT_KEPT)
-        self._of.move_to_end(url)
-        if len(self._of) > MOST_LIMITS:
-            self._of.popitem(last=False)
-
-    def of(self, url: str, now: float) -> int | None:
-        """What the queue at *url* takes, where that is known."""
-        found = self._of.get(url)
-        if found is None:
-            return None
-        if now >= found[1]:
-            del self._of[url]
-            return None
-        return found[0]

@@ -173,7 +173,7 @@ class PublisherSession:
         url = await self._checked_address(to, expires)
         future: asyncio.Future[str] = self.loop.create_future()
 
-        def settled(message_id: str, error: QueueError | SendError | None) -> None:
+        def ended(message_id: str, error: QueueError | SendError | None) -> None:
             if future.done():
                 return
             if error is None:
@@ -188,7 +188,7 @@ class PublisherSession:
             sealed.attributes,
             size=sealed.size,
             expires=expires,
-            settled=settled,
+            on_end=ended,
         )
         with self._awaited_when_leaving(expires):
             try:

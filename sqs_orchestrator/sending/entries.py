@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 
 from ..core import wire
 from ..core.batching import Policy
@@ -66,9 +66,11 @@ _FIFO = Policy(linger=SEND_LINGER, most_in_flight=1)
 def send_lanes(owner: TaskOwner, port: SQS) -> Lanes[Outgoing]:
     """Lanes that send."""
 
-    async def send(url: str, batch: Sequence[Outgoing]) -> Sequence[str | Failure]:
-        now = asyncio.get_running_loop().time()
-        return await port.send(url, [entry.render(now) for entry in batch])
+    loop = asyncio.get_running_loop()
+
+    def send(url: str, batch: Sequence[Outgoing]) -> Awaitable[Sequence[str | Failure]]:
+        now = loop.time()
+        return port.send(url, [entry.render(now) for entry in batch])
 
     return Lanes(
         owner,

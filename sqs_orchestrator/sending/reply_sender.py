@@ -9,10 +9,10 @@ is gone fail at once, and those to one that has moved go to its new name first.
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final, Literal
 
+from ..core.caching import TTLCache
 from ..core.names import failover_url
 from ..errors import QueueError, QueueNotFound, SendError
 from ..logs import get_logger
@@ -34,7 +34,7 @@ refuses the name of a deleted queue (DeleteQueue), so none can be new under it b
 MOST_REMEMBERED: Final = 10_000
 """Queues remembered; the oldest are forgotten first."""
 
-Settled = Callable[[str, QueueError | SendError | None], None]
+OnEnd = Callable[[str, QueueError | SendError | None], None]
 """Hears how an answer ended: its message id where SQS has it, or the error."""
 
 
@@ -45,7 +45,7 @@ class ReplySender:
         self._lanes = lanes
         self._loop = asyncio.get_running_loop()
         self._answers: set[Answer] = set()
-        self._known: OrderedDict[str, tuple[Literal["gone", "moved"], float]] = OrderedDict()
+        self._known: TTLCache[Literal["gone", "moved"]] = TTLCache(REMEMBERED, MOST_REMEMBERED)
         self.held_up = 0
         """Of the answers on their way, those that wait for a queue which may be too young."""
         self._empty = asyncio.Event()
@@ -63,14 +63,14 @@ class ReplySender:
         *,
         size: int,
         expires: float,
-        settled: Settled,
+        on_end: OnEnd,
     ) -> Answer:
         """Send a reply of *size* bytes to the queue at *url*, trying until loop time
-        *expires*. *settled* is called later, never from in here."""
-        answer = Answer(self, url, body, attributes, size=size, expires=expires, settled=settled)
+        *expires*. *on_end* is called later, never from in here."""
+        answer = Answer(self, url, body, attributes, size=size, expires=expires, on_end=on_end)
         self._answers.add(answer)
         self._empty.clear()
-        known = self.known(url) if self._known else None
+        known = self._known.get(url, self._loop.time())
         if known == "gone":
             self._loop.call_soon(self._drop, answer)
             return answer
@@ -91,13 +91,7 @@ class ReplySender:
 
     def known(self, url: str) -> Literal["gone", "moved"] | None:
         """What was found out of the queue at *url* a while ago, where it was not there."""
-        found = self._known.get(url)
-        if found is None:
-            return None
-        if self._loop.time() >= found[1]:
-            del self._known[url]
-            return None
-        return found[0]
+        return self._known.get(url, self._loop.time())
 
     def learn(self, url: str, what: Literal["gone", "moved"]) -> None:
         """Remember that the queue at *url* is gone, or has moved to its `-Failover` name."""
@@ -107,14 +101,11 @@ class ReplySender:
                 " dropped",
                 url,
             )
-        self._known[url] = (what, self._loop.time() + REMEMBERED)
-        self._known.move_to_end(url)
-        if len(self._known) > MOST_REMEMBERED:
-            self._known.popitem(last=False)
+        self._known.put(url, what, self._loop.time())
 
     def forget(self, url: str) -> None:
         """What was found out of the queue at *url* holds no longer."""
-        self._known.pop(url, None)
+        self._known.discard(url)
 
     def resend_at(self, when: float, answer: Answer) -> None:
         """Try *answer* again at loop time *when*, or earlier."""
@@ -142,7 +133,7 @@ class ReplySender:
         self, answer: Answer, message_id: str, error: QueueError | SendError | None = None
     ) -> None:
         self._remove(answer)
-        answer.settled(message_id, error)
+        answer.on_end(message_id, error)
 
     def _remove(self, answer: Answer) -> None:
         self._answers.discard(answer)
@@ -153,7 +144,7 @@ class ReplySender:
 class Answer(Outgoing):
     """One reply on its way."""
 
-    __slots__ = ("_give_up", "_moved", "_reply_sender", "address", "settled", "url")
+    __slots__ = ("_give_up", "_moved", "_reply_sender", "address", "on_end", "url")
 
     def __init__(
         self,
@@ -164,14 +155,14 @@ class Answer(Outgoing):
         *,
         size: int,
         expires: float,
-        settled: Settled,
+        on_end: OnEnd,
     ) -> None:
         super().__init__(body, attributes, size=size, expires=expires)
         self.address = url
         """The queue that it is for."""
         self.url = url
         """Where it is sent to now: there, or to that queue's `-Failover` name."""
-        self.settled = settled
+        self.on_end = on_end
         self._reply_sender = reply_sender
         self._give_up: float | None = None
         self._moved = False

@@ -76,7 +76,7 @@ class Replies:
         """Send it until loop time *expires*; *forever* where the requester has no deadline."""
         body, attributes, size = self._rendered(delivery, decision)
 
-        def settled(_: str, error: QueueError | SendError | None) -> None:
+        def ended(_: str, error: QueueError | SendError | None) -> None:
             message_id = delivery.received.message_id
             done = True
             if error is None:
@@ -103,7 +103,7 @@ class Replies:
 
         assert delivery.answer_url is not None
         self._reply_sender.post(
-            delivery.answer_url, body, attributes, size=size, expires=expires, settled=settled
+            delivery.answer_url, body, attributes, size=size, expires=expires, on_end=ended
         )
 
     def _smaller(

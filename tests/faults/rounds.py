@@ -274,7 +274,7 @@ async def assert_nothing_left(proxy: FaultProxy, before: Collection[asyncio.Task
             assert not getattr(thing, table), f"{table} of {thing!r}"
         if type(thing) is Lanes:
             # The deletes of replies go with their queue.
-            entries = [entry for lane in thing._lanes.values() for entry in lane.waiting()]
+            entries = [entry for lane in thing._lanes.values() for entry in lane.waiting]
             assert all(isinstance(entry, Deletion) for entry in entries), entries[:5]
     # Whoever calls this has kept what he used: what is gone shows nothing.
     assert seen >= set(TABLES)

@@ -492,7 +492,7 @@ def left_in(thing: object) -> str:
         tables = TABLES.get(type(each), ())
         left += [f"{table} of {each!r}" for table in tables if getattr(each, table)]
         if isinstance(each, Lanes):
-            entries = [entry for lane in each._lanes.values() for entry in lane.waiting()]
+            entries = [entry for lane in each._lanes.values() for entry in lane.waiting]
             left += [f"{entry!r} in a lane" for entry in entries if not entry.withdrawn]
     return ", ".join(left)
 

@@ -19,7 +19,7 @@ from sqs_orchestrator.errors import (
     SendError,
     Throttled,
 )
-from sqs_orchestrator.sending.lanes import Entry, Lanes
+from sqs_orchestrator.sending.lanes import MOST_IDLE, Entry, Lanes
 from sqs_orchestrator.sqs.port import Failure
 from sqs_orchestrator.tasks import TaskOwner
 from sqs_orchestrator.testing import VirtualTimeLoop
@@ -219,6 +219,16 @@ async def test_patient_lane_waits_for_company(server: Server) -> None:
     assert server.batches == [(1.5, "url", "ab")]
 
 
+async def test_patient_lane_sends_a_batch_that_fills_up_at_once(server: Server) -> None:
+    async with lanes_to(server, PATIENT) as lanes:
+        for name in "abcdefghijk":
+            add(lanes, items(name))
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(5)
+    assert server.sent == ["abcdefghij", "k"]
+    assert [at for at, _, _ in server.batches] == pytest.approx([0.09, 1.6])
+
+
 async def test_queues_have_lanes_of_their_own(server: Server) -> None:
     async with lanes_to(server) as lanes:
         add(lanes, items("a"), "one")
@@ -227,12 +237,56 @@ async def test_queues_have_lanes_of_their_own(server: Server) -> None:
     assert server.batches == [(0.0, "one", "a"), (0.0, "two", "b")]
 
 
-async def test_idle_lanes_are_dropped(server: Server) -> None:
+async def test_few_idle_lanes_are_kept(server: Server) -> None:
     async with lanes_to(server) as lanes:
-        for number in range(100):
+        for number in range(MOST_IDLE + 5):
             add(lanes, items("a"), f"queue {number}")
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(2)
+        add(lanes, items("a"), "queue 5")
+        await asyncio.sleep(2)
+        add(lanes, items("a"), "another")
         await asyncio.sleep(2)
         assert not lanes._lanes
+        # Those that were used last.
+        assert len(lanes._idle) == MOST_IDLE
+        assert list(lanes._idle)[-2:] == ["queue 5", "another"]
+        assert "queue 6" not in lanes._idle
+        assert "queue 7" in lanes._idle
+
+
+async def test_lane_that_was_idle_serves_again(server: Server) -> None:
+    async with lanes_to(server) as lanes:
+        add(lanes, items("ab"))
+        await asyncio.sleep(5)
+        [kept] = lanes._idle.values()
+        add(lanes, items("c"))
+        assert lanes._lanes == {"url": kept}
+        await lanes.flush()
+        add(lanes, items("d"))
+        assert kept.flushing
+    assert server.sent == ["ab", "c"]
+
+
+async def test_lane_that_failed_begins_afresh(server: Server) -> None:
+    server.fails(BUSY, times=3)
+    async with lanes_to(server) as lanes:
+        [withdrawn] = items("a")
+        add(lanes, [withdrawn])
+        await until(lambda: len(server.batches) == 3 and not server.in_flight)
+        await asyncio.sleep(0)
+        lanes.withdraw("url", withdrawn)
+        assert not lanes._lanes
+        assert not lanes._idle
+        # Without the pause of the one before.
+        began = now()
+        add(lanes, items("b"))
+        await asyncio.sleep(2)
+    assert server.batches[-1] == (began, "url", "b")
+
+
+async def test_withdrawn_entry_leaves_no_lane_at_work(server: Server) -> None:
+    async with lanes_to(server) as lanes:
         withdrawn = Item("b")
         add(lanes, [withdrawn])
         lanes.withdraw("url", withdrawn)
@@ -821,6 +875,21 @@ async def test_entry_added_while_flushing_does_not_linger(server: Server) -> Non
         add(lanes, items("b"), "other")
         await flushing
     assert server.batches == [(0.0, "url", "a"), (0.5, "other", "b")]
+
+
+async def test_flush_sends_what_follows_from_the_last_result(server: Server) -> None:
+    async with lanes_to(server, PATIENT) as lanes:
+
+        class Followed(Item):
+            __slots__ = ()
+
+            def done(self, result: str | None) -> None:
+                # Whoever hears of it does the next thing a turn of the loop later.
+                asyncio.get_running_loop().call_soon(add, lanes, items("b"))
+
+        lanes.add("url", Followed("a"))
+        await lanes.flush()
+    assert server.batches == [(0.0, "url", "a"), (1.0, "url", "b")]
 
 
 async def test_flush_waits_for_further_tries(server: Server) -> None:

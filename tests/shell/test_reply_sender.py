@@ -28,7 +28,7 @@ class Desk:
         self.ends: list[tuple[float, QueueError | SendError | None]] = []
 
     def post(self, queue: str, body: str = "x", *, within: float = 60) -> Answer:
-        def settled(_: str, error: QueueError | SendError | None) -> None:
+        def ended(_: str, error: QueueError | SendError | None) -> None:
             self.ends.append((now(), error))
 
         return self.reply_sender.post(
@@ -37,7 +37,7 @@ class Desk:
             {},
             size=len(body),
             expires=now() + within,
-            settled=settled,
+            on_end=ended,
         )
 
     async def ended(self, count: int = 1) -> QueueError | SendError | None:
@@ -238,9 +238,10 @@ async def test_only_so_many_queues_are_remembered(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reply_sender, "MOST_REMEMBERED", 2)
+    sender = ReplySender(desk.reply_sender._lanes)
     for queue in ("one", "two", "three"):
-        desk.reply_sender.learn(desk.server.url(queue), "gone")
-    known = [desk.reply_sender.known(desk.server.url(queue)) for queue in ("one", "two", "three")]
+        sender.learn(desk.server.url(queue), "gone")
+    known = [sender.known(desk.server.url(queue)) for queue in ("one", "two", "three")]
     assert known == [None, "gone", "gone"]
 
 

@@ -16,10 +16,7 @@ from hypothesis.stateful import (
 )
 
 from sqs_orchestrator.core.batching import (
-    LIMIT_KEPT,
-    MOST_LIMITS,
     Lane,
-    Limits,
     Parts,
     Policy,
 )
@@ -38,6 +35,11 @@ def lane_of(policy: Policy, *entries: str, size: int = 100, at: float = 0.0) -> 
     return lane
 
 
+def departing(lane: Lane[str], now: float) -> list[str]:
+    """The batches that leave now, each as one text."""
+    return ["".join(batch) for batch in lane.departures(now)[0]]
+
+
 def names(count: int) -> list[str]:
     return [str(number) for number in range(count)]
 
@@ -46,93 +48,111 @@ def names(count: int) -> list[str]:
 
 
 def test_first_entry_goes_at_once() -> None:
-    assert lane_of(STANDARD, "a").next_batch(0.0) == ["a"]
+    assert departing(lane_of(STANDARD, "a"), 0.0) == ["a"]
 
 
 def test_empty_lane_has_no_batch() -> None:
     lane = lane_of(STANDARD)
     assert lane.due() is None
-    assert lane.next_batch(0.0) is None
-    assert lane.idle
+    assert lane.departures(0.0) == ([], None)
 
 
 def test_part_filled_batch_waits_for_the_one_in_flight() -> None:
     lane = lane_of(STANDARD, "a")
-    lane.next_batch(0.0)
+    departing(lane, 0.0)
     lane.add("b", 100, 0.01)
-    assert lane.next_batch(0.02) is None
-    lane.batch_ended()
-    assert lane.next_batch(0.02) == ["b"]
+    assert departing(lane, 0.02) == []
+    lane.in_flight -= 1
+    assert departing(lane, 0.02) == ["b"]
 
 
 def test_part_filled_batch_waits_no_longer_than_it_lingers() -> None:
     lane = lane_of(STANDARD, "a")
-    lane.next_batch(0.0)
+    departing(lane, 0.0)
     lane.add("b", 100, 0.01)
     assert lane.due() == pytest.approx(0.03)
-    assert lane.next_batch(0.03) == ["b"]
+    assert departing(lane, 0.03) == ["b"]
 
 
 def test_full_batch_goes_while_others_travel() -> None:
     lane = lane_of(STANDARD, "a")
-    lane.next_batch(0.0)
+    departing(lane, 0.0)
     for entry in names(10):
         lane.add(entry, 100, 0.0)
-    assert lane.next_batch(0.0) == names(10)
+    assert departing(lane, 0.0) == ["0123456789"]
 
 
 def test_batch_full_by_bytes_goes_while_others_travel() -> None:
     lane = lane_of(STANDARD, "a")
-    lane.next_batch(0.0)
+    departing(lane, 0.0)
     lane.add("b", 600_000, 0.0)
-    assert lane.next_batch(0.0) is None
+    assert departing(lane, 0.0) == []
     lane.add("c", 600_000, 0.0)
-    assert lane.next_batch(0.0) == ["b"]
-    assert lane.next_batch(0.0) is None, "c has room for company"
+    assert departing(lane, 0.0) == ["b"]
+    assert departing(lane, 0.0) == [], "c has room for company"
 
 
 def test_batch_that_is_full_to_the_byte_goes_whole_while_others_travel() -> None:
     lane = lane_of(STANDARD, "a")
-    lane.next_batch(0.0)
+    departing(lane, 0.0)
     lane.add("b", STANDARD.max_bytes // 2, 0.0)
     lane.add("c", STANDARD.max_bytes // 2, 0.0)
-    assert lane.next_batch(0.0) == ["b", "c"]
+    assert departing(lane, 0.0) == ["bc"]
 
 
 def test_patient_lane_lingers_though_nothing_is_in_flight() -> None:
     lane = lane_of(PATIENT, "a", at=1.0)
-    assert lane.next_batch(2.4) is None
+    assert departing(lane, 2.4) == []
     assert lane.due() == 2.5
-    assert lane.next_batch(2.5) == ["a"]
+    assert departing(lane, 2.5) == ["a"]
 
 
 def test_patient_lane_sends_full_batch_at_once() -> None:
-    assert lane_of(PATIENT, *names(10)).next_batch(0.0) == names(10)
+    assert departing(lane_of(PATIENT, *names(10)), 0.0) == ["0123456789"]
 
 
 def test_flushing_lane_does_not_linger() -> None:
     lane = lane_of(PATIENT, "a")
     lane.flushing = True
-    assert lane.next_batch(0.0) == ["a"]
+    assert departing(lane, 0.0) == ["a"]
+
+
+def test_lane_says_whether_an_entry_may_change_when_the_next_batch_leaves() -> None:
+    lane = lane_of(PATIENT)
+    told = [lane.add(name, 100, 0.0) for name in names(12)]
+    assert told == [True, *[False] * 8, True, True, True]
+
+
+def test_lane_says_that_an_entry_fills_a_batch_by_its_bytes() -> None:
+    lane = lane_of(PATIENT)
+    told = [lane.add(name, PATIENT.max_bytes // 2, 0.0) for name in "ab"]
+    assert told == [True, True]
+    lane = lane_of(PATIENT, "a")
+    lane.max_bytes = 250
+    assert [lane.add(name, 100, 0.0) for name in "bc"] == [False, True]
+
+
+def test_lane_that_flushes_says_that_any_entry_leaves() -> None:
+    lane = lane_of(PATIENT, "a")
+    lane.flushing = True
+    assert lane.add("b", 100, 0.0)
 
 
 def test_no_more_batches_fly_than_the_policy_allows() -> None:
     lane = lane_of(STANDARD, *names(200))
-    batches = 0
-    while lane.next_batch(0.0):
-        batches += 1
-    assert batches == STANDARD.most_in_flight
-    assert lane.due() is None
-    lane.batch_ended()
-    assert lane.next_batch(0.0) is not None
+    batches, due = lane.departures(0.0)
+    assert len(batches) == lane.in_flight == STANDARD.most_in_flight
+    assert due is None
+    lane.in_flight -= 1
+    assert len(departing(lane, 0.0)) == 1
 
 
 def test_ordered_lane_has_one_batch_in_flight() -> None:
     lane = lane_of(ORDERED, *names(20))
-    assert lane.next_batch(0.0) == names(10)
-    assert lane.next_batch(math.inf) is None
-    lane.batch_ended()
-    assert lane.next_batch(0.0) == names(20)[10:]
+    assert departing(lane, 0.0) == ["0123456789"]
+    assert departing(lane, math.inf) == []
+    lane.in_flight -= 1
+    assert departing(lane, 0.0) == ["10111213141516171819"]
 
 
 # --------------------------------------------------------------- after a failure
@@ -142,44 +162,43 @@ def test_paused_lane_sends_nothing_before_its_time() -> None:
     lane = lane_of(STANDARD, *names(10))
     lane.pause(5.0)
     assert lane.paused(4.9)
-    assert lane.next_batch(4.9) is None
+    assert departing(lane, 4.9) == []
     assert lane.due() == 5.0
     assert not lane.paused(5.0)
-    assert lane.next_batch(5.0) is not None
+    assert departing(lane, 5.0) == ["0123456789"]
 
 
 def test_flushing_does_not_end_a_pause() -> None:
     lane = lane_of(STANDARD, "a")
     lane.pause(5.0)
     lane.flushing = True
-    assert lane.next_batch(4.9) is None
+    assert departing(lane, 4.9) == []
 
 
 def test_lingering_does_not_end_a_pause() -> None:
     lane = lane_of(PATIENT, "a")
     lane.pause(5.0)
     assert lane.due() == 5.0
-    assert lane.next_batch(4.9) is None
+    assert departing(lane, 4.9) == []
 
 
 def test_lane_in_trouble_probes_with_one_batch() -> None:
     lane = lane_of(STANDARD, *names(50))
     lane.pause(5.0)
-    assert lane.next_batch(5.0) is not None
-    assert lane.next_batch(5.0) is None
-    lane.batch_ended()
+    assert len(departing(lane, 5.0)) == 1
+    assert departing(lane, 5.0) == []
+    lane.in_flight -= 1
     lane.resume()
-    assert lane.next_batch(5.0) is not None
-    assert lane.next_batch(5.0) is not None
+    assert len(departing(lane, 5.0)) == 4
 
 
 def test_entries_put_back_go_before_all_others_in_their_order() -> None:
     lane = lane_of(ORDERED, "a", "b", "c")
-    assert lane.next_batch(0.0) == ["a", "b", "c"]
+    assert departing(lane, 0.0) == ["abc"]
     lane.add("d", 100, 0.0)
-    lane.batch_ended()
+    lane.in_flight -= 1
     lane.put_back([("a", 100), ("c", 100)], 0.0)
-    assert lane.next_batch(0.0) == ["a", "c", "d"]
+    assert departing(lane, 0.0) == ["acd"]
 
 
 # --------------------------------------------------------------------- withdrawn
@@ -188,22 +207,22 @@ def test_entries_put_back_go_before_all_others_in_their_order() -> None:
 def test_withdrawn_entry_does_not_travel() -> None:
     lane = lane_of(STANDARD, "a", "b", "c")
     assert lane.withdraw("b")
-    assert lane.next_batch(0.0) == ["a", "c"]
+    assert departing(lane, 0.0) == ["ac"]
 
 
 def test_entry_in_flight_cannot_be_withdrawn() -> None:
     lane = lane_of(STANDARD, "a")
-    lane.next_batch(0.0)
+    departing(lane, 0.0)
     assert not lane.withdraw("a")
 
 
 def test_withdrawn_bytes_count_no_more() -> None:
     lane = lane_of(STANDARD, "a")
-    lane.next_batch(0.0)
+    departing(lane, 0.0)
     lane.add("b", 600_000, 0.0)
     lane.add("c", 600_000, 0.0)
     lane.withdraw("c")
-    assert lane.next_batch(0.0) is None, "b alone does not fill a batch"
+    assert departing(lane, 0.0) == [], "b alone does not fill a batch"
 
 
 # ------------------------------------------------------------------------- packing
@@ -211,12 +230,13 @@ def test_withdrawn_bytes_count_no_more() -> None:
 
 @given(st.lists(st.integers(0, 1_200_000), max_size=60))
 def test_batches_keep_order_and_limits(sizes: list[int]) -> None:
-    policy = Policy(linger=0.0)
+    policy = Policy(linger=0.0, most_in_flight=100)
     lane: Lane[int] = Lane(policy)
     for number, size in enumerate(sizes):
         lane.add(number, size, 0.0)
     sent: list[int] = []
-    while (batch := lane.next_batch(0.0)) is not None:
+    batches, _ = lane.departures(0.0)
+    for batch in batches:
         assert 0 < len(batch) <= policy.max_entries
         total = sum(sizes[number] for number in batch)
         assert total <= policy.max_bytes or len(batch) == 1
@@ -225,7 +245,6 @@ def test_batches_keep_order_and_limits(sizes: list[int]) -> None:
         if len(batch) < policy.max_entries and follower < len(sizes):
             assert total + sizes[follower] > policy.max_bytes
         sent += batch
-        lane.batch_ended()
     assert sent == list(range(len(sizes)))
 
 
@@ -350,31 +369,11 @@ def test_each_entry_of_a_refused_batch_gets_its_own_verdict_in_its_order(
         assert parts.limit is None
 
 
-def test_limit_is_kept_for_a_while() -> None:
-    limits = Limits()
-    assert limits.of("url", 0.0) is None
-    limits.learn("url", 300, 0.0)
-    limits.learn("other", 500, 0.0)
-    assert limits.of("url", LIMIT_KEPT - 1) == 300
-    assert limits.of("url", LIMIT_KEPT) is None
-    assert len(limits) == 1
-
-
-def test_limits_of_few_queues_are_kept() -> None:
-    limits = Limits()
-    for number in range(MOST_LIMITS + 5):
-        limits.learn(f"url {number}", 300, 0.0)
-    assert len(limits) == MOST_LIMITS
-    assert limits.of("url 4", 0.0) is None
-    assert limits.of("url 5", 0.0) == 300
-
-
 def test_lane_packs_no_more_than_its_queue_takes() -> None:
     lane = lane_of(STANDARD, *"abcdef")
     lane.max_bytes = 300
-    assert lane.next_batch(0.0) == ["a", "b", "c"]
-    # Full by that limit: the next one does not linger.
-    assert lane.next_batch(0.0) == ["d", "e", "f"]
+    # The second one is full by that limit, and does not linger.
+    assert departing(lane, 0.0) == ["abc", "def"]
 
 
 class LaneMachine(RuleBasedStateMachine):
@@ -409,7 +408,9 @@ class LaneMachine(RuleBasedStateMachine):
         self.sizes.append(size)
         self.since[entry] = self.now
         self.waiting.append(entry)
-        self.lane.add(entry, size, self.now)
+        due = self.lane.due()
+        if not self.lane.add(entry, size, self.now):
+            assert self.lane.due() == due
 
     @precondition(lambda self: self.sizes)
     @rule(data=st.data())
@@ -432,24 +433,26 @@ class LaneMachine(RuleBasedStateMachine):
 
     @rule()
     def take(self, must: bool = False) -> None:
-        batch = self.lane.next_batch(self.now)
-        if batch is None:
-            assert not must
-            return
-        assert batch == self.waiting[: len(batch)]
-        assert len(batch) <= self.policy.max_entries
-        assert sum(self.sizes[entry] for entry in batch) <= 100 or len(batch) == 1
-        assert self.now >= self.paused_until
-        assert len(self.flying) < (1 if self.troubled else self.policy.most_in_flight)
-        del self.waiting[: len(batch)]
-        self.flying.append(batch)
+        batches, due = self.lane.departures(self.now)
+        assert batches or not must
+        for batch in batches:
+            assert batch == self.waiting[: len(batch)]
+            assert len(batch) <= self.policy.max_entries
+            assert sum(self.sizes[entry] for entry in batch) <= 100 or len(batch) == 1
+            assert self.now >= self.paused_until
+            assert len(self.flying) < (1 if self.troubled else self.policy.most_in_flight)
+            del self.waiting[: len(batch)]
+            self.flying.append(batch)
+        assert due == self.lane.due()
+        assert due is None or due > self.now
 
     @precondition(lambda self: self.flying)
     @rule(data=st.data(), pause=st.booleans())
     def bring_back(self, data: st.DataObject, pause: bool) -> None:
         batch = self.flying.pop(data.draw(st.integers(0, len(self.flying) - 1)))
         failed = [entry for entry in batch if data.draw(st.booleans())]
-        self.lane.batch_ended()
+        self.lane.in_flight -= 1
+        assert self.lane.in_flight == len(self.flying)
         self.lane.put_back([(entry, self.sizes[entry]) for entry in failed], self.now)
         self.since.update(dict.fromkeys(failed, self.now))
         self.waiting[:0] = failed
@@ -466,9 +469,8 @@ class LaneMachine(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_lost(self) -> None:
-        assert self.lane.waiting() == self.waiting
-        assert len(self.lane) == len(self.waiting)
-        assert self.lane.idle is (not self.waiting and not self.flying)
+        assert list(self.lane.waiting) == self.waiting
+        assert self.lane.in_flight == len(self.flying)
         # The sum that is kept, since a wrong one would show only in much later batches.
         assert self.lane._bytes == sum(self.sizes[entry] for entry in self.waiting)  # noqa: SLF001
 
