@@ -1,14 +1,13 @@
 """Messages whose senders wait: for SQS's answer, or for the reply.
 
-Each is an entry in a lane and, where a reply is wanted, a waiter in the reply queue's table.
-Whatever ends it first resolves its one `future`; `end` then takes it out of both.
+Each is an entry in the lane of its queue. A request is in the table of the reply queue, too.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 from ..core import wire
 from ..drafts import Draft, Sealed
@@ -35,9 +34,10 @@ T = TypeVar("T")
 
 
 class Pending(Outgoing, Generic[T]):
-    """A message in a lane, and the sender that waits: for its message id, or for the reply.
+    """A message, and the sender that waits for its message id, or for its reply.
 
-    `future` gets what ends the wait first.
+    Entering it sends it: it sets a timer, and joins the lane of its queue. `future` gets what ends
+    the wait first. Leaving it leaves nothing behind, whatever that was.
     """
 
     __slots__ = ("_confirmed", "_session", "_timer", "future", "queue", "url")
@@ -71,21 +71,22 @@ class Pending(Outgoing, Generic[T]):
         self._timer: asyncio.TimerHandle | None = None
         self._confirmed = False
 
-    def begin(self) -> None:
-        """Set the timer, and join the lane."""
+    def __enter__(self) -> Self:
         session = self._session
         if self.expires != math.inf:
             self._timer = session.loop.call_at(self.expires, self.time_out, context=session.context)
         session.pending.add(self)
         session.lanes.add(self.url, self)
+        return self
 
-    def end(self) -> None:
-        """The sender has its answer, or was cancelled: leave nothing behind."""
+    def __exit__(self, *_: object) -> None:
         if self._timer is not None:
             self._timer.cancel()
         self._session.pending.discard(self)
         if not self._confirmed:
             self._session.lanes.withdraw(self.url, self)
+        # It may hold the exception that holds the frame that holds this.
+        del self.future
 
     def time_out(self) -> None:
         """Its time is up."""
@@ -161,13 +162,13 @@ class PendingRequest(Pending[Reply]):
         self._timeout = draft.timeout
         self._live = live
 
-    def begin(self) -> None:
+    def __enter__(self) -> Self:
         self._live.register(self)
-        super().begin()
+        return super().__enter__()
 
-    def end(self) -> None:
+    def __exit__(self, *_: object) -> None:
         self._live.forget(self)
-        super().end()
+        super().__exit__()
 
     # What its lane says.
 

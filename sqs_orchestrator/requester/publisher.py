@@ -6,7 +6,6 @@ Here stands what programs call. Each call becomes a `Draft`; the `PublisherSessi
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -240,9 +239,11 @@ class Publisher:
             delay=delay,
         )
         if session.middleware:
-            message_id: str = await session.through_middleware(draft, session.send, began)
+            message_id: str = await session.through_middleware(draft, began)
             return message_id
-        return await session.send(draft, began)
+        with await session.pending_send(draft, began) as send:
+            del draft  # many may be pending at once: what has left is not kept
+            return await send.future
 
     # -------------------------------------------------------------------- two-way
 
@@ -331,6 +332,7 @@ class Publisher:
         if returns is not None:
             check_readable(self._codec, returns, "returns")
         began = session.loop.time()
+        correlation_id = wire.new_correlation_id()
         draft = Draft(
             kind="request",
             queue=queue,
@@ -340,16 +342,21 @@ class Publisher:
             group_id=group_id,
             deduplication_id=deduplication_id,
             timeout=timeout,
-            correlation_id=wire.new_correlation_id(),
+            correlation_id=correlation_id,
         )
         counts = self._counts
         counts.requests += 1
         try:
             if session.middleware:
-                reply = await session.through_middleware(draft, session.request, began)
+                reply = await session.through_middleware(draft, began)
             else:
-                reply = await session.request(draft, began)
-            result = reply if returns is None else self._decoded(reply, returns, draft)
+                with await session.pending_request(draft, began) as request:
+                    del draft  # many may be pending at once: what has left is not kept
+                    reply = await request.future
+            if returns is None:
+                result = reply
+            else:
+                result = self._decoded(reply, returns, queue, correlation_id)
         except ReplyTimeout:
             counts.timeouts += 1
             raise
@@ -365,8 +372,7 @@ class Publisher:
         counts.replies += 1
         return result
 
-    def _decoded(self, reply: Reply, type_: Any, draft: Draft) -> Any:
-        queue, correlation_id = draft.queue, draft.correlation_id
+    def _decoded(self, reply: Reply, type_: Any, queue: str, correlation_id: str) -> Any:
         try:
             return self._codec.decode(reply.body, type_, reply.content_type)
         except CodecError as error:
@@ -426,11 +432,10 @@ class Publisher:
             attributes={} if attributes is None else attributes,
             correlation_id=to.id,
         )
-        send = functools.partial(session.reply, to=to)
         if session.middleware:
-            await session.through_middleware(draft, send, began)
+            await session.through_middleware(draft, began, to)
         else:
-            await send(draft, began)
+            await session.reply(draft, began, to)
 
     def _opened(self) -> PublisherSession:
         """The session, while it takes calls."""

@@ -109,10 +109,11 @@ class PublisherSession:
     # ------------------------------------------------------------------ carrying out drafts
 
     async def through_middleware(
-        self, draft: Draft, last: Callable[[Draft, float], Awaitable[Any]], began: float
+        self, draft: Draft, began: float, to: wire.ReplyTo | None = None
     ) -> Any:
-        """What the middleware makes of *draft*, with *last* inside of it."""
-        step = LastStep(draft, last, began)
+        """What the middleware makes of *draft*, for a call that began at loop time *began*; a
+        reply is one to *to*."""
+        step = LastStep(self, draft, began, to)
         result = await around(self.middleware, "outgoing", step)(draft)
         wanted = _RESULTS.get(draft.kind, object)
         if not isinstance(result, wanted):
@@ -122,25 +123,18 @@ class PublisherSession:
             )
         return result
 
-    async def send(self, draft: Draft, began: float) -> str:
-        """Send a one-way message, of a call that began at loop time *began*; gives the message
-        id once SQS has the message."""
+    async def pending_send(self, draft: Draft, began: float) -> PendingSend:
+        """The one-way message that *draft* becomes, sealed and with its queue found, for a call
+        that began at loop time *began*. Entering it sends it."""
         sealed = seal(draft, self._codec)
         expires = began + self._patience
         url = self.sqs.queues.known_url(draft.queue)
         if url is None:
             url = await self._resolved(draft.queue, self.sqs.queue_url(draft.queue), expires)
-        send = PendingSend(self, draft, sealed, url, expires)
-        del draft, sealed
-        send.begin()
-        try:
-            return await send.future
-        finally:
-            send.end()
-            del send  # its future may hold the exception that holds this frame
+        return PendingSend(self, draft, sealed, url, expires)
 
-    async def request(self, draft: Draft, began: float) -> Reply:
-        """Send a request, of a call that began at loop time *began*, and await its reply."""
+    async def pending_request(self, draft: Draft, began: float) -> PendingRequest:
+        """The same for a request."""
         queue: Any = draft.queue
         timeout = draft.timeout
         assert timeout is not None
@@ -156,16 +150,9 @@ class PublisherSession:
             url = await self._before(draft, deadline, self.sqs.queue_url(queue), queue)
             live = await self._before(draft, deadline, self._replies.live(), self._replies.prefix)
         sealed = seal(draft, self._codec, reply_queue_url=live.url, legacy=self._replies.legacy)
-        request = PendingRequest(self, draft, sealed, url, live, deadline)
-        del draft, sealed
-        request.begin()
-        try:
-            return await request.future
-        finally:
-            request.end()
-            del request  # its future may hold the exception that holds this frame
+        return PendingRequest(self, draft, sealed, url, live, deadline)
 
-    async def reply(self, draft: Draft, began: float, *, to: wire.ReplyTo) -> str:
+    async def reply(self, draft: Draft, began: float, to: wire.ReplyTo) -> str:
         """Send a reply to *to*, of a call that began at loop time *began*; gives the message id
         once SQS has it."""
         expires = began + self._patience
@@ -286,27 +273,33 @@ class LastStep:
     """The innermost `call_next`: sends a draft, each time that it is called a message."""
 
     def __init__(
-        self, first: Draft, send: Callable[[Draft, float], Awaitable[Any]], began: float
+        self, session: PublisherSession, first: Draft, began: float, to: wire.ReplyTo | None
     ) -> None:
+        self._session = session
         self._first = first
-        self._send = send
         self._began = began
+        self._to = to
         self._used = False
 
     async def __call__(self, draft: Draft) -> Any:
         first = self._first
         if draft.kind != first.kind:
             raise ValueError(f"a {first.kind} cannot become a {draft.kind} on its way")
-        if draft.kind == "reply" and draft.queue != first.queue:
-            raise ValueError("a reply goes to the queue of its request, and to no other")
+        if self._to is not None:
+            if draft.queue != first.queue:
+                raise ValueError("a reply goes to the queue of its request, and to no other")
+            return await self._session.reply(draft, self._began, self._to)
+        begin: Callable[[Draft, float], Awaitable[Pending[Any]]] = self._session.pending_send
         if draft.kind == "request":
+            begin = self._session.pending_request
             timeout = first.timeout if draft.timeout is None else draft.timeout
             check_seconds("timeout", timeout)
             # Two that are under way at once must not wait for the same reply.
             correlation_id = wire.new_correlation_id() if self._used else first.correlation_id
             self._used = True
             draft = dataclasses.replace(draft, timeout=timeout, correlation_id=correlation_id)
-        return await self._send(draft, self._began)
+        with await begin(draft, self._began) as pending:
+            return await pending.future
 
 
 def _address(reply_to: object) -> wire.ReplyTo:
