@@ -81,7 +81,7 @@ class TaskOwner:
             raise
         self.entered = True
 
-    def spawn(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> None:
+    def spawn(self, function: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> asyncio.Task[T]:
         """Run *function* in a task that it keeps. It should handle its own failures: one that
         escapes ends the owner. Where tasks begin eagerly it may be over before this returns.
 
@@ -93,6 +93,7 @@ class TaskOwner:
         task = self.context.copy().run(self.loop.create_task, function(*args))
         self._tasks.add(task)
         task.add_done_callback(self._ended, context=self.context)
+        return task
 
     def task(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """A task that the caller keeps, in a fresh copy of the owner's context."""

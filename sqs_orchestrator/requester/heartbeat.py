@@ -27,9 +27,6 @@ JITTER: Final = 0.1
 """Each interval is longer or shorter by up to this part, so that a fleet started together
 spreads out."""
 
-YOUNG: Final = 10.0
-"""Seconds after its creation in which a queue that "does not exist" is only not there yet."""
-
 STALE: Final = 5.0
 """Seconds by which a heartbeat may be late in its own tag. More shows that this machine slept,
 and with it the clock that SQS's time is counted on from."""
@@ -45,7 +42,8 @@ class Heartbeat:
         url: The queue.
         pacer: How often, and after what silence the queue is idle.
         legacy: Also write the tag of `python-sqs-client`.
-        lost: Called when the queue is gone; that ends the heartbeat.
+        not_there: Called when SQS says that the queue does not exist. True where it is lost by
+            that, which ends the heartbeat.
         doubtful: The time in its creation has turned out to be wrong: beat at once.
         random: Numbers from 0 to 1.
     """
@@ -57,7 +55,7 @@ class Heartbeat:
         *,
         pacer: Pacer,
         legacy: bool,
-        lost: Callable[[], None],
+        not_there: Callable[[], bool],
         doubtful: bool = False,
         random: Callable[[], float] = random.random,
     ) -> None:
@@ -65,7 +63,7 @@ class Heartbeat:
         self._url = url
         self._pacer = pacer
         self._legacy = legacy
-        self._lost = lost
+        self._not_there = not_there
         self._doubtful = doubtful
         self._random = random
         self._warned: type[QueueError] | None = None
@@ -82,11 +80,10 @@ class Heartbeat:
     async def run(self) -> None:
         """Beat until cancelled, or until the queue is gone. No other failure ends it."""
         loop = asyncio.get_running_loop()
-        born = loop.time()
         # By what the tags say since its creation, however large the fleet was even then.
         delay = 0.0 if self._doubtful else self._pacer.configured.heartbeat
         backoff = Backoff()
-        last = born
+        last = loop.time()
         self._pacer.late = False
         while True:
             await asyncio.sleep(delay * (1 - JITTER + 2 * JITTER * self._random()))
@@ -94,8 +91,7 @@ class Heartbeat:
             try:
                 await self._beat(pace)
             except QueueNotFound as error:
-                if loop.time() >= born + YOUNG:
-                    self._lost()
+                if self._not_there():
                     return
                 delay = self._failed(error, pace, silence, backoff)
             except QueueError as error:

@@ -26,7 +26,7 @@ from ..sending.entries import Outgoing
 from ..sqs.port import NO_ATTRIBUTES, Received
 
 if TYPE_CHECKING:
-    from .reply_queue import Live
+    from .live_queue import LiveQueue
     from .session import PublisherSession
 
 
@@ -141,7 +141,7 @@ class PendingRequest(Pending[Reply]):
         draft: Draft,
         sealed: Sealed,
         url: str,
-        live: Live,
+        live: LiveQueue,
         deadline: float,
     ) -> None:
         deduplication_id = draft.deduplication_id
@@ -167,7 +167,7 @@ class PendingRequest(Pending[Reply]):
         return super().__enter__()
 
     def __exit__(self, *_: object) -> None:
-        self._live.forget(self)
+        self._live.waiters.pop(self.correlation_id, None)
         super().__exit__()
 
     # What its lane says.
@@ -179,12 +179,13 @@ class PendingRequest(Pending[Reply]):
 
     # What its reply queue says.
 
-    def resolve(self, head: wire.ReplyHead, received: Received) -> bool:
+    def resolve(self, head: wire.ReplyHead, received: Received) -> None:
+        """Its reply has come."""
         if self.future.done():
-            return True
+            return
         if head.error_code is None:
             self.future.set_result(Reply.received(received, head))
-            return True
+            return
         code, kind, message, details = wire.parse_error(received.body, head.error_code)
         error = RemoteError(
             message,
@@ -195,9 +196,9 @@ class PendingRequest(Pending[Reply]):
             correlation_id=self.correlation_id,
         )
         self._fail(error)
-        return True
 
     def lose(self, kind: type[ReplyQueueLost | ReplyQueueClosed], why: str) -> None:
+        """No reply can come any more."""
         error = kind(
             f"the request to {self.queue!r} got no reply: {why}",
             queue=self.queue,
@@ -206,6 +207,7 @@ class PendingRequest(Pending[Reply]):
         self._fail(error)
 
     def fail(self, error: QueueError) -> None:
+        """Its reply queue cannot be read."""
         self._fail(fresh_copy(error))
 
     # What the clock says.

@@ -1,13 +1,8 @@
-"""The requester's own temporary queue, and who waits on it.
+"""`ReplyQueue`: the requester's own temporary queue: its creation, loss and deletion.
 
-How a reply finds its request: every request registers a `Waiter` under its correlation id;
-receivers long-poll the queue while anybody waits, look the id of each reply up in that
-table, and resolve the waiter. A reply that nobody waits for is late, a duplicate, or
-forged: it is counted and deleted like all the others.
-
-A reply queue is disposable. A `Live` is one queue of SQS under one name, from its creation
-to its loss or deletion. If SQS says that it is gone, those who wait on it fail at once, and
-the next request makes a new one under a new name.
+A reply queue is disposable. A `LiveQueue` is one queue of SQS under one name. If SQS says that it
+is gone, the requests that wait on it fail at once, and the next request makes a new one under a
+new name.
 """
 
 from __future__ import annotations
@@ -15,31 +10,28 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import anyio
 
 from ..connection import Connection, check_connection
 from ..core import wire
-from ..core.backoff import Backoff
 from ..core.checks import check_flag, check_seconds, checked_tags, whole_seconds
-from ..core.limits import BATCH_ENTRIES, MIN_RETENTION, RETENTION, WAIT_TIME
+from ..core.limits import MIN_RETENTION, RETENTION, WAIT_TIME
 from ..core.names import DEFAULT_PREFIX, check_prefix, new_reply_queue_name
 from ..core.pacing import Pacer
-from ..core.polling import Receivers
 from ..core.queue_attributes import queue_attributes
 from ..errors import QueueError, QueueNotFound, ReplyQueueClosed, ReplyQueueLost
 from ..logs import get_logger
 from ..retry import retrying
-from ..sending.entries import Deletion, delete_lanes
-from ..sqs.attempts import attempt
-from ..sqs.port import SQS, Received
+from ..sending.entries import delete_lanes
+from ..sqs.port import SQS
 from ..tasks import DeferredCall, SingleFlight, TaskOwner
-from .heartbeat import STALE, YOUNG, Heartbeat
-from .sweeper import Sweeper
+from .heartbeat import STALE
+from .live_queue import Counts, LiveQueue, ReplyQueueSettings
 
 logger = get_logger(__name__)
 
@@ -53,7 +45,8 @@ DELETE_LINGER = 1.5
 YOUNG_INTERVAL = 0.25
 
 YOUNG_AT_CLOSING = 2.0
-"""The same when it is to be deleted: nobody should wait long for a queue that is gone."""
+"""Seconds after its creation in which a queue that is to be deleted and "does not exist" is only
+not there yet: nobody should wait long for one that is gone."""
 
 CREATION_PATIENCE = 5.0
 """Seconds for which leaving waits for a queue that is just being created, to delete it."""
@@ -66,24 +59,6 @@ REFILL_PATIENCE = 0.005
 
 READ_MARGIN = 2.0
 """Seconds by which a long poll ends before the client's read timeout."""
-
-
-class Waiter(Protocol):
-    """One who waits for replies."""
-
-    correlation_id: str
-
-    def resolve(self, head: wire.ReplyHead, received: Received) -> bool:
-        """Take a reply; true when nothing more is awaited."""
-        ...
-
-    def lose(self, kind: type[ReplyQueueLost | ReplyQueueClosed], why: str) -> None:
-        """Fail with an error of *kind*."""
-        ...
-
-    def fail(self, error: QueueError) -> None:
-        """Fail because the reply queue cannot be read."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,78 +94,6 @@ class ReplyQueueStatistics:
     swept: int
     sweep_failures: int
     fleet: int
-
-
-class Live:
-    """One queue of SQS under one name, from its creation to its loss, and its waiters."""
-
-    __slots__ = (
-        "_over",
-        "born",
-        "heartbeat",
-        "receivers",
-        "refill",
-        "scopes",
-        "sweeper",
-        "trouble",
-        "url",
-        "waiters",
-    )
-
-    def __init__(self, url: str, born: float, refill: Callable[[], None]) -> None:
-        self.url = url
-        self.born = born
-        self.waiters: dict[str, Waiter] = {}
-        self.receivers = Receivers()
-        self.heartbeat: Heartbeat | None = None
-        self.sweeper: Sweeper | None = None
-        self.scopes: list[anyio.CancelScope] = []
-        self.trouble: QueueError | None = None
-        """Why the last receive failed, if it did."""
-        self._over: tuple[type[ReplyQueueLost | ReplyQueueClosed], str] | None = None
-        self.refill = refill
-        """Start the receives that should be in flight, once the requests have left."""
-
-    def register(self, waiter: Waiter) -> None:
-        """Wait for the replies to *waiter*; a receive is in flight soon."""
-        if self._over is not None:
-            # It ended between its creation and now.
-            waiter.lose(*self._over)
-            return
-        self.waiters[waiter.correlation_id] = waiter
-        if not self.receivers.in_flight:
-            self.refill()
-
-    def forget(self, waiter: Waiter) -> None:
-        """Wait for them no more."""
-        self.waiters.pop(waiter.correlation_id, None)
-
-    def end(self, kind: type[ReplyQueueLost | ReplyQueueClosed], why: str) -> None:
-        """Fail those who wait, and whoever still comes."""
-        self._over = kind, why
-        for waiter in self._emptied():
-            waiter.lose(kind, why)
-
-    def fail(self, error: QueueError) -> None:
-        """Fail those who wait, but not whoever comes later."""
-        for waiter in self._emptied():
-            waiter.fail(error)
-
-    def _emptied(self) -> list[Waiter]:
-        waiters = list(self.waiters.values())
-        self.waiters.clear()
-        return waiters
-
-    def counts(self) -> Counter[str]:
-        """What heartbeat and sweeper have done for it."""
-        counts: Counter[str] = Counter()
-        if self.heartbeat is not None:
-            counts["heartbeats"] = self.heartbeat.beats
-            counts["heartbeat_failures"] = self.heartbeat.failures
-        if self.sweeper is not None:
-            counts["swept"] = self.sweeper.deleted
-            counts["sweep_failures"] = self.sweeper.failures
-        return counts
 
 
 class ReplyQueue:
@@ -257,36 +160,37 @@ class ReplyQueue:
             )
         if sweep_interval is not None and not 0 < sweep_interval < math.inf:
             raise ValueError(f"sweep_interval must be positive or None, not {sweep_interval}")
-        self._wait_time = int(min(WAIT_TIME, sqs.read_timeout - READ_MARGIN))
-        if self._wait_time < 1:
+        wait_time = int(min(WAIT_TIME, sqs.read_timeout - READ_MARGIN))
+        if wait_time < 1:
             raise ValueError(
                 f"a read timeout of {sqs.read_timeout} s is too short for long polls: pass"
                 " connect(config=AioConfig(read_timeout=…)) more than 20 s"
             )
         self._sqs = sqs
-        self.prefix = prefix
-        self.legacy = legacy
-        self._heartbeat_interval = heartbeat_interval
-        self._idle_retention = idle_retention
-        self._message_retention = whole_seconds("message_retention", message_retention)
-        self._sweep_interval = sweep_interval
-        self._attributes = queue_attributes(attributes)
-        self._tags = checked_tags(tags)
+        self.settings = ReplyQueueSettings(
+            prefix=prefix,
+            heartbeat_interval=heartbeat_interval,
+            idle_retention=idle_retention,
+            message_retention=whole_seconds("message_retention", message_retention),
+            sweep_interval=sweep_interval,
+            legacy=legacy,
+            wait_time=wait_time,
+            attributes=queue_attributes(attributes),
+            tags=checked_tags(tags),
+        )
         self._owner = TaskOwner("sqs_orchestrator reply queue", self._closing)
-        self._live: Live | None = None
-        self._creation: SingleFlight[Live] = SingleFlight(self._owner)
-        self._replies = self._unmatched = self._receives = self._created = self._lost = 0
-        self._consecutive_failures = 0
+        self.current: LiveQueue | None = None
+        """The queue that replies go to now, if there is one."""
+        self._creation: SingleFlight[LiveQueue] = SingleFlight(self._owner)
         self._unconfirmed: set[str] = set()
         self._pacer = Pacer(heartbeat_interval, idle_retention, sweep_interval)
-        self._past: Counter[str] = Counter()
-        self._backoff = Backoff()
-        self._retry_at = -math.inf
-        self.refill = DeferredCall(self._owner, REFILL_PATIENCE, self._refill)
+        self._counts = Counts()
+        self._past_care: Counter[str] = Counter()
+        self.receive_soon = DeferredCall(self._owner, REFILL_PATIENCE, self._receive_now)
         """Start the receives that should be in flight, once the requests have left."""
 
     def __repr__(self) -> str:
-        where = self._live.url if self._live else f"{self.prefix}…, not created"
+        where = self.url or f"{self.settings.prefix}…, not created"
         return f"<ReplyQueue {where}>"
 
     async def __aenter__(self) -> Self:
@@ -323,7 +227,7 @@ class ReplyQueue:
     @property
     def url(self) -> str | None:
         """The queue's URL; `None` while there is no queue."""
-        return self._live.url if self._live is not None else None
+        return self.current.url if self.current is not None else None
 
     async def ready(self) -> None:
         """Create the queue now, unless it exists.
@@ -340,17 +244,17 @@ class ReplyQueue:
 
     def statistics(self) -> ReplyQueueStatistics:
         """A snapshot of the counters."""
-        live = self._live
-        care = self._past + live.counts() if live is not None else self._past
+        live, counts = self.current, self._counts
+        care = self._past_care if live is None else self._past_care + live.care_counts()
         return ReplyQueueStatistics(
             url=self.url,
-            pending=len(live.waiters) if live else 0,
-            replies=self._replies,
-            unmatched=self._unmatched,
-            receives=self._receives,
-            created=self._created,
-            lost=self._lost,
-            consecutive_failures=self._consecutive_failures,
+            pending=0 if live is None else len(live.waiters),
+            replies=counts.replies,
+            unmatched=counts.unmatched,
+            receives=counts.receives,
+            created=counts.created,
+            lost=counts.lost,
+            consecutive_failures=0 if live is None else live.consecutive_failures,
             heartbeats=care["heartbeats"],
             heartbeat_failures=care["heartbeat_failures"],
             swept=care["swept"],
@@ -360,35 +264,34 @@ class ReplyQueue:
 
     # ------------------------------------------------------------ for the publishers
 
-    @property
-    def current(self) -> Live | None:
-        """The queue that replies go to now, if there is one."""
-        return self._live
-
-    async def live(self) -> Live:
+    async def live(self) -> LiveQueue:
         """The queue that replies go to, made if need be."""
-        if self._live is not None:
-            return self._live
+        if self.current is not None:
+            return self.current
         if not self._owner.running or self._owner.stopping:
             raise self._owner.not_open("the reply queue", "ReplyQueue(…)")
         with self._owner.until_stop():
             return await self._creation.run("", self._create)
         raise ReplyQueueClosed("the reply queue was closed while it was being created")
 
+    def _receive_now(self) -> None:
+        if self.current is not None:
+            self.current.receive_now()
+
     # ---------------------------------------------------------------------- its life
 
-    async def _create(self) -> Live:
-        port = self._port
-        name = new_reply_queue_name(self.prefix)
+    async def _create(self) -> LiveQueue:
+        port, settings = self._port, self.settings
+        name = new_reply_queue_name(settings.prefix)
         if not port.clock.known:
             # Any answer of SQS's shows its time, a refusal well enough to begin with; and the
             # very first tags must have it: by a clock of this machine that is slow, the queue
             # would look abandoned at birth.
-            await self._sqs.patiently(lambda: _glance(port, name), about=self.prefix)
+            await self._sqs.patiently(lambda: _glance(port, name), about=settings.prefix)
         attributes = {
-            "MessageRetentionPeriod": str(self._message_retention),
+            "MessageRetentionPeriod": str(settings.message_retention),
             "VisibilityTimeout": str(VISIBILITY_TIMEOUT),
-            **self._attributes,
+            **settings.attributes,
         }
 
         loop = asyncio.get_running_loop()
@@ -402,13 +305,13 @@ class ReplyQueue:
             offset = None if now is None else now - loop.time()
             tags = wire.reply_queue_tags(
                 now=now,
-                retention=self._idle_retention,
-                sweeping=self._sweep_interval is not None,
-                legacy=self.legacy,
+                retention=settings.idle_retention,
+                sweeping=settings.sweep_interval is not None,
+                legacy=settings.legacy,
             )
             self._unconfirmed.add(name)
             try:
-                return await port.create_queue(name, attributes, {**self._tags, **tags})
+                return await port.create_queue(name, attributes, {**settings.tags, **tags})
             except QueueError as error:
                 nonlocal maybe
                 maybe |= error.maybe_done
@@ -416,49 +319,33 @@ class ReplyQueue:
                     self._unconfirmed.discard(name)
                 raise
 
-        url = await self._sqs.patiently(create, about=self.prefix)
+        url = await self._sqs.patiently(create, about=settings.prefix)
         self._unconfirmed.discard(name)
         self._sqs.queues.at_home(url)
-        live = Live(url, loop.time(), self.refill)
-        self._created += 1
-        self._live = live
-        logger.info("created the reply queue %s", url)
         now = port.clock.now()
-        self._care(live, doubtful=now is not None and not _is_near(offset, now - loop.time()))
+        live = LiveQueue(
+            self._owner,
+            port,
+            url,
+            settings,
+            pacer=self._pacer,
+            counts=self._counts,
+            deletes=self._deletes,
+            receive_soon=self.receive_soon,
+            lost=self._lose,
+            # By what its creation has shown, the time in its tags was not SQS's.
+            doubtful=now is not None and not _is_near(offset, now - loop.time()),
+        )
+        self.current = live
+        self._counts.created += 1
+        logger.info("created the reply queue %s", url)
         return live
 
-    def _care(self, live: Live, *, doubtful: bool) -> None:
-        """Start heartbeat and sweeper of a new queue; they end with it. *doubtful*: by what its
-        creation has shown, the time in its tags was not SQS's."""
-        live.heartbeat = Heartbeat(
-            self._port,
-            live.url,
-            pacer=self._pacer,
-            legacy=self.legacy,
-            lost=lambda: self._lose(live),
-            doubtful=doubtful,
-        )
-        self._owner.spawn(self._while_live, live, live.heartbeat.run)
-        if self._sweep_interval is not None:
-            live.sweeper = Sweeper(
-                self._port,
-                self.prefix,
-                live.url,
-                pacer=self._pacer,
-            )
-            self._owner.spawn(self._while_live, live, live.sweeper.run)
-
-    async def _while_live(self, live: Live, run: Callable[[], Awaitable[None]]) -> None:
-        with anyio.CancelScope() as scope:
-            live.scopes.append(scope)
-            await run()
-
-    def _lose(self, live: Live) -> None:
+    def _lose(self, live: LiveQueue) -> None:
         """The queue is gone: those who wait on it hear of it now, the next makes a new one."""
-        if self._live is not live:
+        if self.current is not live:
             return
-        self._live = None
-        self._lost += 1
+        self._counts.lost += 1
         logger.warning(
             "the reply queue %s was deleted under us; %d requests that waited on it fail, and"
             " the next one makes a new queue",
@@ -467,12 +354,12 @@ class ReplyQueue:
         )
         self._end(live, ReplyQueueLost, "the reply queue was deleted; try again")
 
-    def _end(self, live: Live, kind: type[ReplyQueueLost | ReplyQueueClosed], why: str) -> None:
-        """Nobody waits on the queue or cares for it any more; its counts go into ours."""
+    def _end(
+        self, live: LiveQueue, kind: type[ReplyQueueLost | ReplyQueueClosed], why: str
+    ) -> None:
+        self.current = None
         live.end(kind, why)
-        for scope in live.scopes:
-            scope.cancel()
-        self._past.update(live.counts())
+        self._past_care.update(live.care_counts())
 
     async def _closing(self) -> None:
         live = self._retire()
@@ -486,22 +373,20 @@ class ReplyQueue:
         until = asyncio.get_running_loop().time() + CLOSE_PATIENCE
         with anyio.CancelScope(deadline=until) as scope:
             if live is not None:
-                await self._delete(live.url, until, young_until=live.born + YOUNG_AT_CLOSING)
+                await self._delete(live.url, until, live)
             for name in sorted(self._unconfirmed):
                 await self._delete(name, until)
         if scope.cancelled_caught:
             logger.warning("the reply queue was not deleted in time, and is left to the sweepers")
 
-    def _retire(self) -> Live | None:
+    def _retire(self) -> LiveQueue | None:
         """Take no more requests for the queue that there is."""
-        live, self._live = self._live, None
+        live = self.current
         if live is not None:
             self._end(live, ReplyQueueClosed, "its reply queue was closed")
         return live
 
-    async def _delete(self, queue: str, until: float, young_until: float = -math.inf) -> None:
-        loop = asyncio.get_running_loop()
-
+    async def _delete(self, queue: str, until: float, live: LiveQueue | None = None) -> None:
         async def delete() -> None:
             url = queue if "/" in queue else await self._port.get_queue_url(queue)
             await self._port.delete_queue(url)
@@ -510,7 +395,7 @@ class ReplyQueue:
             try:
                 await retrying(delete, until=until)
             except QueueNotFound:
-                if loop.time() < young_until:
+                if live is not None and live.young(YOUNG_AT_CLOSING):
                     await asyncio.sleep(YOUNG_INTERVAL)
                     continue
             except QueueError as error:
@@ -518,85 +403,6 @@ class ReplyQueue:
                     "the reply queue was not deleted, and is left to the sweepers: %s", error
                 )
             return
-
-    # ----------------------------------------------------------------------- replies
-
-    def _refill(self) -> None:
-        """Start the receives that should be in flight."""
-        live = self._live
-        if live is None:
-            return
-        receivers = live.receivers
-        # Every waiter may have one reply coming; those asked for already come elsewhere.
-        while self._owner.running and receivers.ask(
-            len(live.waiters) - receivers.in_flight * BATCH_ENTRIES
-        ):
-            receivers.started()
-            self._owner.spawn(self._receive, live)
-
-    async def _receive(self, live: Live) -> None:
-        """One receive, and what comes of it."""
-        self._receives += 1
-        began = asyncio.get_running_loop().time()
-        if self._consecutive_failures:
-            attempt.set(1 + self._consecutive_failures)
-        try:
-            messages = await self._port.receive(
-                live.url, max_messages=BATCH_ENTRIES, wait_time=self._wait_time
-            )
-        except QueueError as error:
-            # Counted as in flight during its pause, so that no other starts meanwhile.
-            await self._receive_failed(live, error)
-            live.receivers.failed()
-        except Exception as error:
-            logger.exception("a receive failed in a way that it should not")
-            live.fail(QueueError(f"the reply queue cannot be read: {error!r}", queue=live.url))
-            live.receivers.failed()
-        else:
-            live.trouble = None
-            self._consecutive_failures = 0
-            self._backoff.reset()
-            now = asyncio.get_running_loop().time()
-            for received in messages:
-                self._dispatch(live, received, now)
-            pause = live.receivers.pause(len(messages), now - began, self._wait_time)
-            await self._owner.pause(pause)
-            live.receivers.ended(BATCH_ENTRIES, len(messages))
-        if self._live is live:
-            self._refill()
-
-    async def _receive_failed(self, live: Live, error: QueueError) -> None:
-        self._consecutive_failures += 1
-        live.trouble = error
-        now = asyncio.get_running_loop().time()
-        young = isinstance(error, QueueNotFound) and now < live.born + YOUNG
-        if error.transient or young:
-            # Receives that were in flight together count as one failure, not as many.
-            if now >= self._retry_at:
-                self._retry_at = now + self._backoff.next()
-            await asyncio.sleep(self._retry_at - now)
-        elif isinstance(error, QueueNotFound):
-            self._lose(live)
-        else:
-            # It will not heal by itself, so whoever waits should know at once. The next
-            # request tries again.
-            logger.error("the reply queue cannot be read: %s", error)
-            live.fail(error)
-
-    def _dispatch(self, live: Live, received: Received, now: float) -> None:
-        try:
-            head = wire.parse_reply(received.attributes)
-            waiter = live.waiters.get(head.correlation_id) if head.correlation_id else None
-            if waiter is None:
-                self._unmatched += 1
-                logger.debug("deleted a reply that nobody waits for: %s", received.message_id)
-            else:
-                self._replies += 1
-                if waiter.resolve(head, received):
-                    live.forget(waiter)
-        except Exception:  # whatever somebody sends us, the others' replies come after it
-            logger.exception("a reply could not be taken")
-        self._deletes.add(live.url, Deletion(received.receipt_handle, now))
 
 
 def _is_near(told: float | None, shown: float) -> bool:

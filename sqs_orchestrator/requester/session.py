@@ -71,6 +71,7 @@ class PublisherSession:
     ) -> None:
         self._owner = owner
         self._replies = replies
+        self._legacy = replies.settings.legacy
         self._codec = codec
         self._patience = patience
         self._accounts = accounts
@@ -80,7 +81,7 @@ class PublisherSession:
         self.context = owner.context
         """For timers: one that was cancelled keeps its context until it would have rung."""
         self.lanes = send_lanes(owner, sqs.port)
-        self.lanes.leaving = replies.refill.hurry
+        self.lanes.leaving = replies.receive_soon.hurry
         self.reply_sender = ReplySender(self.lanes)
         self.pending: set[Pending[Any]] = set()
         """Messages whose senders wait."""
@@ -144,12 +145,14 @@ class PublisherSession:
         if url is None or live is None or deadline <= self.loop.time():
             # What SQS would refuse should cost neither a call nor a reply queue; then the
             # request queue first, since neither should a wrong name.
-            seal(draft, self._codec, reply_queue_url=_SOME_URL, legacy=self._replies.legacy)
+            seal(draft, self._codec, reply_queue_url=_SOME_URL, legacy=self._legacy)
             if deadline <= self.loop.time():
                 raise not_sent(draft)
             url = await self._before(draft, deadline, self.sqs.queue_url(queue), queue)
-            live = await self._before(draft, deadline, self._replies.live(), self._replies.prefix)
-        sealed = seal(draft, self._codec, reply_queue_url=live.url, legacy=self._replies.legacy)
+            live = await self._before(
+                draft, deadline, self._replies.live(), self._replies.settings.prefix
+            )
+        sealed = seal(draft, self._codec, reply_queue_url=live.url, legacy=self._legacy)
         return PendingRequest(self, draft, sealed, url, live, deadline)
 
     async def reply(self, draft: Draft, began: float, to: wire.ReplyTo) -> str:
@@ -216,7 +219,7 @@ class PublisherSession:
 
     @property
     def _prefixes(self) -> tuple[str, ...]:
-        return (*DEFAULT_PREFIXES, self._replies.prefix)
+        return (*DEFAULT_PREFIXES, self._replies.settings.prefix)
 
     # ------------------------------------------------------------------------------ waits
 

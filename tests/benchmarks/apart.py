@@ -153,7 +153,7 @@ def _idle() -> dict[str, float]:
                 # The deletes, and the poll that was in flight.
                 await asyncio.sleep(30)
                 server.calls.clear()
-                live = replies._live
+                live = replies.current
                 assert live is not None
                 assert live.sweeper is not None
                 before = live.sweeper.sweeps

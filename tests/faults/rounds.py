@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import sqs_orchestrator as so
-from sqs_orchestrator.requester.reply_queue import Live
+from sqs_orchestrator.requester.live_queue import LiveQueue
 from sqs_orchestrator.requester.session import PublisherSession
 from sqs_orchestrator.sending.entries import Deletion
 from sqs_orchestrator.sending.lanes import Lanes
@@ -241,7 +241,7 @@ DONE: Final = 30.0
 
 TABLES: Final[dict[type, tuple[str, ...]]] = {
     PublisherSession: ("pending", "waits"),
-    Live: ("waiters",),
+    LiveQueue: ("waiters",),
     ReplySender: ("_answers",),
     Engine: ("_waiting", "_running", "_errands"),
 }

@@ -39,7 +39,7 @@ def connect(proxy: FaultProxy) -> so.Connection:
 @pytest.fixture(autouse=True)
 def old_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take no queue for too young to exist: these are deleted in their first seconds."""
-    monkeypatch.setattr("sqs_orchestrator.requester.reply_queue.YOUNG", 0.0)
+    monkeypatch.setattr("sqs_orchestrator.requester.live_queue.YOUNG", 0.0)
 
 
 async def lost(replies: so.ReplyQueue, count: int) -> None:

@@ -45,7 +45,7 @@ import sqs_orchestrator as so
 from sqs_orchestrator.core import wire
 from sqs_orchestrator.core.names import DEFAULT_PREFIX, queue_name_of
 from sqs_orchestrator.logs import COUNT
-from sqs_orchestrator.requester.reply_queue import Live
+from sqs_orchestrator.requester.live_queue import LiveQueue
 from sqs_orchestrator.requester.session import FLUSH_PATIENCE
 from sqs_orchestrator.sending.lanes import Lanes
 from sqs_orchestrator.sqs.port import Failure, Received, SendEntry
@@ -465,7 +465,7 @@ class Played:
         """All requests have ended, and the publisher is still open."""
         self.things.append(publisher)
         for thing in self.things:
-            if isinstance(thing, so.Publisher | Live) and (left := left_in(thing)):
+            if isinstance(thing, so.Publisher | LiveQueue) and (left := left_in(thing)):
                 self.wrong.append(f"all have ended, and there is still {left}")
         if publisher.statistics().pending:
             self.wrong.append(f"all have ended, and counted is {publisher.statistics()}")

@@ -11,8 +11,8 @@ from typing import Any
 
 from sqs_orchestrator import Connection, Publisher, QueueNotFound, ReplyQueue
 from sqs_orchestrator.core import wire
+from sqs_orchestrator.requester.live_queue import LiveQueue
 from sqs_orchestrator.requester.pending import PendingRequest, PendingSend
-from sqs_orchestrator.requester.reply_queue import Live
 from sqs_orchestrator.requester.session import PublisherSession
 from sqs_orchestrator.sqs.port import Received, SendEntry
 from sqs_orchestrator.testing import MemoryServer, MemorySQS, connect
@@ -103,7 +103,7 @@ class Bench:
         return session
 
     @property
-    def live(self) -> Live:
+    def live(self) -> LiveQueue:
         """The reply queue that there is."""
         live = self.replies.current
         assert live is not None
@@ -111,7 +111,9 @@ class Bench:
 
     @property
     def reply_queues(self) -> list[str]:
-        return [name for name in self.server.queues if name.startswith(self.replies.prefix)]
+        return [
+            name for name in self.server.queues if name.startswith(self.replies.settings.prefix)
+        ]
 
     def bodies(self, queue: str = "orders") -> list[str]:
         """What is in a queue."""

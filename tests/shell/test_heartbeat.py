@@ -21,14 +21,21 @@ class Owner:
     def __init__(self, sqs: MemorySQS, pacer: Pacer | None = None) -> None:
         self.sqs = sqs
         self.pacer = pacer or Pacer(60.0, 300.0, 300.0)
+        self.young = False
         self.lost = 0
         self.url = sqs.server.url(NAME)
         self.heartbeat = Heartbeat(
-            sqs, self.url, pacer=self.pacer, legacy=False, lost=self._lose, random=lambda: 0.5
+            sqs,
+            self.url,
+            pacer=self.pacer,
+            legacy=False,
+            not_there=self._not_there,
+            random=lambda: 0.5,
         )
 
-    def _lose(self) -> None:
-        self.lost += 1
+    def _not_there(self) -> bool:
+        self.lost += not self.young
+        return not self.young
 
     async def create(self) -> None:
         await self.sqs.list_queues(NAME)  # shows the time
@@ -297,6 +304,7 @@ async def test_loss_of_the_queue_is_told_once_and_ends_the_heartbeat(owner: Owne
 async def test_young_queue_that_is_not_there_yet_is_not_lost(server: MemoryServer) -> None:
     owner = Owner(MemorySQS(server), Pacer(1.0, 3.0, None))
     await owner.create()
+    owner.young = True
     server.creation_lag = 5.0
     await owner.live(12)
     assert owner.lost == 0

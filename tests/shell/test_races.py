@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from sqs_orchestrator.requester.heartbeat import YOUNG
+from sqs_orchestrator.requester.live_queue import YOUNG
 
 from .races import GRID, LONG, Abandon, Ask, Plan, assert_invariants, play
 

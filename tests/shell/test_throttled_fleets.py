@@ -81,8 +81,7 @@ class Fleet:
         for queue in random.sample(list(self.living), round(part * len(self.living))):
             live = queue.current
             assert live is not None
-            for scope in live.scopes:
-                scope.cancel()
+            live.neglect()
             del self.living[queue]
 
 
