@@ -184,20 +184,24 @@ def tests_lowest(session: nox.Session) -> None:
     session.run("pytest", "-W", old, *session.posargs, env={"PYTHONSAFEPATH": "1"})
 
 
+LIBRARIES = ["pydantic", "msgspec", "orjson"]
+BODIES = {"none": [], "pydantic": ["pydantic"], "msgspec": ["msgspec"], "all": LIBRARIES}
+
+
 @nox.session(default=False)
-@nox.parametrize(
-    "extras",
-    ["", "[pydantic]", "[msgspec]", "[pydantic,msgspec,orjson]"],
-    ids=["none", "pydantic", "msgspec", "all"],
-)
-def bodies(session: nox.Session, extras: str) -> None:
-    """The tests of bodies, with none of the libraries for them, one, and all."""
+@nox.parametrize("which", [*BODIES, "lowest"], ids=[*BODIES, "lowest"])
+def bodies(session: nox.Session, which: str) -> None:
+    """The tests of bodies, with none of the libraries for them, one, all, and the lowest of all."""
     # Not the whole group: it has all of them, and so has moto's server.
     group = nox.project.dependency_groups(PYPROJECT, "test")
     session.install(*(each for each in group if each.startswith(("hypothesis", "pytest"))))
-    install(session, extras=extras)
-    names = ["codecs", "codecs_round_trips", "jsontext"]
-    tests = [f"tests/unit/test_{name}.py" for name in names]
+    names = BODIES.get(which, LIBRARIES)
+    extras = PYPROJECT["project"]["optional-dependencies"]
+    pins = [each.replace(">=", "==") for name in names for each in extras[name]]
+    wanted = f"[{','.join(names)}]" if names else ""
+    install(session, extras=wanted, pins=pins if which == "lowest" else [])
+    files = ["codecs", "codecs_round_trips", "jsontext"]
+    tests = [f"tests/unit/test_{name}.py" for name in files]
     session.run("pytest", *tests, *session.posargs, env={"PYTHONSAFEPATH": "1"})
 
 

@@ -20,7 +20,7 @@ from .core.checks import shown
 from .jsontext import installed, loads
 from .texts import excerpt
 
-__all__ = ["CodecError", "reader"]
+__all__ = ["CodecError", "make_reader", "reader"]
 
 Read: TypeAlias = Callable[[str], Any]
 
@@ -49,10 +49,11 @@ def reader(type_: Any) -> Read:
     try:
         return _cached_reader(type_)
     except TypeError:  # a type that cannot be hashed, such as one annotated with a list
-        return _make_reader(type_)
+        return make_reader(type_)
 
 
-def _make_reader(type_: Any) -> Read:
+def make_reader(type_: Any) -> Read:
+    """What `reader` remembers."""
     of_builtin = type(type_).__module__ == "builtins" and not isinstance(type_, (type, NoneType))
     if of_builtin or isinstance(type_, typing.ForwardRef):
         raise CodecError(f"pass a type, such as a class, not {shown(type_)}")
@@ -76,7 +77,7 @@ def _make_reader(type_: Any) -> Read:
 
 
 _HOOK: Final = "__get_pydantic_core_schema__"  # has a class whose values pydantic checks
-_cached_reader = lru_cache(maxsize=512)(_make_reader)
+_cached_reader = lru_cache(maxsize=512)(make_reader)
 _JSON: Final[tuple[tuple[Any, type], ...]] = (
     *((kind, kind) for kind in (NoneType, bool, int, float, dict, list)),
     *((None, NoneType), (dict[str, Any], dict), (list[Any], list)),
@@ -155,18 +156,18 @@ def _by_pydantic(pydantic: Any, type_: Any) -> Read:
         adapter = pydantic.TypeAdapter(type_)
     if not getattr(adapter, "pydantic_complete", True):
         raise NameError(f"{shown(type_)} names types that are not defined")
-    return partial(_adapted, adapter.validate_json)
+    return partial(_adapted, adapter.validate_json, pydantic.ValidationError)
 
 
 def _by_msgspec(msgspec: Any, type_: Any) -> Read:
     msgspec.json.schema(type_)  # refuses what a decoder takes, and cannot read
-    return partial(_adapted, msgspec.json.Decoder(type_).decode)
+    return partial(_adapted, msgspec.json.Decoder(type_).decode, msgspec.MsgspecError)
 
 
-def _adapted(read: Read, body: str) -> Any:
+def _adapted(read: Read, refusal: type[Exception], body: str) -> Any:
     try:
         return read(body)
-    except ValueError as error:
+    except (refusal, ValueError) as error:
         # Without the values: those are the sender's business. Msgspec quotes them.
         said = [re.sub(r" (['\"]).*\1", " ...", str(error), flags=re.DOTALL)]
         if hasattr(error, "errors"):

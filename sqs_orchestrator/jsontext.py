@@ -18,7 +18,7 @@ from pathlib import PurePath
 from typing import Any, Final
 from uuid import UUID
 
-__all__ = ["dumps", "installed", "loads"]
+__all__ = ["dumps", "installed", "loads", "plain"]
 
 
 def installed(name: str) -> Any:
@@ -56,7 +56,7 @@ def dumps(value: Any) -> str:
 _DIGITS_AS_ZERO: Final = bytes.maketrans(b"123456789", b"000000000")
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """What JSON does not have, in what it has; what is inside *value* comes later."""
     kind = type(value)
     if isinstance(value, (str, int, float, list, tuple, dict)):
@@ -101,7 +101,7 @@ _FORMS: Final[tuple[tuple[Any, Callable[[Any], Any]], ...]] = (
     (Mapping, dict),
 )
 
-_encoder: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False, default=_plain)
+_encoder: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False, default=plain)
 _msgspec: Final = installed("msgspec")
 _orjson: Final = installed("orjson")
 _OPTIONS: Final = (
@@ -111,5 +111,5 @@ _OPTIONS: Final = (
 )
 fast_loads = _msgspec and _msgspec.json.decode
 fast_dumps = _orjson and partial(
-    _orjson.dumps, default=_plain, option=sum(getattr(_orjson, name) for name in _OPTIONS)
+    _orjson.dumps, default=plain, option=sum(getattr(_orjson, name) for name in _OPTIONS)
 )

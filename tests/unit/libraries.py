@@ -27,7 +27,7 @@ def leave(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
         pytest.skip(f"not installed: {', '.join(missing(*names))}")
     find = jsontext.installed
     monkeypatch.setattr(adapters, "installed", lambda name: find(name) if name in names else None)
-    monkeypatch.setattr(adapters, "_cached_reader", adapters._make_reader)
+    monkeypatch.setattr(adapters, "_cached_reader", adapters.make_reader)
     if "msgspec" not in names:
         monkeypatch.setattr(jsontext, "fast_loads", None)
     if "orjson" not in names:

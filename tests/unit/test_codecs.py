@@ -596,7 +596,7 @@ def pydantic_1(monkeypatch: pytest.MonkeyPatch) -> type[Any]:
     module = types.ModuleType("pydantic")
     vars(module)["VERSION"] = "1.10.27"
     monkeypatch.setitem(sys.modules, "pydantic", module)
-    monkeypatch.setattr(adapters, "_cached_reader", adapters._make_reader)
+    monkeypatch.setattr(adapters, "_cached_reader", adapters.make_reader)
     return type("Model", (), {})
 
 

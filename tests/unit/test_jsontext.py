@@ -130,7 +130,7 @@ def test_loads_reads_as_the_standard_library(text: str) -> None:
 
 
 def by_standard_library(value: Any) -> str:
-    encoder = json.JSONEncoder(separators=(",", ":"), allow_nan=False, default=jsontext._plain)
+    encoder = json.JSONEncoder(separators=(",", ":"), allow_nan=False, default=jsontext.plain)
     return encoder.encode(value)
 
 
