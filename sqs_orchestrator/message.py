@@ -7,6 +7,7 @@ asked. So each holds what SQS handed out, and works out the rest when it is aske
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -145,8 +146,9 @@ class Message(_Frozen):
         ValueError: If an argument is of a wrong type.
     """
 
-    __slots__ = ("_expires", "_request", "_time")
+    __slots__ = ("_expires", "_reply_attributes", "_request", "_time")
 
+    _reply_attributes: dict[str, Any] | None
     _request: Request
     _expires: float
     _time: Callable[[], float]
@@ -183,6 +185,7 @@ class Message(_Frozen):
         _set(self, "_received", Received(message_id, "", body, {}, system))
         _set(self, "_request", Request(reply_to, None, message_type, content_type))
         _set(self, "_attributes", dict(attributes or {}))
+        _set(self, "_reply_attributes", None)
         _expire(self, time_remaining)
 
     @classmethod
@@ -192,14 +195,48 @@ class Message(_Frozen):
         _set(message, "_received", received)
         _set(message, "_request", request)
         _set(message, "_attributes", None)
-        remaining = math.inf
-        if request.time_to_live is not None:
-            now, sent = clock.now(), _milliseconds(received)
-            # Where either is unknown no time counts as gone: nothing expires early.
-            age = 0.0 if now is None or sent is None else max(0.0, now - sent / 1000)
-            remaining = request.time_to_live - age
-        _expire(message, remaining)
+        _set(message, "_reply_attributes", None)
+        if request.time_to_live is None:
+            _set(message, "_expires", math.inf)
+            return message
+        now, sent = clock.now(), _milliseconds(received)
+        # Where either is unknown no time counts as gone: nothing expires early.
+        age = 0.0 if now is None or sent is None else max(0.0, now - sent / 1000)
+        _expire(message, request.time_to_live - age)
         return message
+
+    def replace(
+        self, *, body: str | None = None, attributes: Mapping[str, PlainValue] | None = None
+    ) -> Message:
+        """A message like this one, but with another *body*, other *attributes*, or both: what a
+        middleware may hand on in its place. It shares `reply_attributes` with this one.
+
+        Raises:
+            ValueError: If an argument is of a wrong type.
+        """
+        _check_made(self.body if body is None else body, attributes, "", None)
+        received = self._received
+        if body is not None:
+            received = dataclasses.replace(received, body=body)
+        message = Message.__new__(Message)
+        _set(message, "_received", received)
+        _set(message, "_request", self._request)
+        _set(message, "_attributes", self._attributes if attributes is None else dict(attributes))
+        _set(message, "_reply_attributes", self.reply_attributes)
+        _set(message, "_expires", self._expires)
+        if self._expires != math.inf:
+            _set(message, "_time", self._time)
+        return message
+
+    @property
+    def reply_attributes(self) -> dict[str, Any]:
+        """The attributes that the reply will carry, by name: text, numbers or bytes. Empty at
+        first; handlers and middleware may add to it. Error replies carry them too. Attributes
+        that SQS refuses make the reply an error reply, `bad_reply`, without them."""
+        if self._reply_attributes is None:
+            _set(self, "_reply_attributes", {})
+        assert self._reply_attributes is not None
+        return self._reply_attributes
 
     @property
     def message_type(self) -> str | None:

@@ -355,6 +355,19 @@ class DeferredCall:
             self._timer.cancel()
 
 
+class Changed(asyncio.Event):
+    """Set by whoever changes something that others wait for.
+
+    The one way to wait until none is left: of handlers, of replies on their way, of lanes.
+    """
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        """Wait until *holds* is true. It is asked at once, and after each change."""
+        while not holds():
+            self.clear()
+            await self.wait()
+
+
 async def finished(task: asyncio.Task[Any]) -> None:
     """Wait for *task* to end whatever cancels the caller; the first cancellation is raised
     afterwards. The task's own outcome is not looked at."""

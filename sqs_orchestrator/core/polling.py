@@ -45,6 +45,8 @@ class Receivers:
     def ended(self, asked: int, got: int) -> None:
         """A receive that asked for *asked* messages has brought *got*."""
         self.in_flight -= 1
+        if got:
+            self._early_ends = 0
         if got >= asked:
             self.target = min(self.most, self.target + 1)
         elif got * 2 <= asked:
@@ -84,26 +86,24 @@ class Intake:
     is on its way.
     """
 
-    __slots__ = ("concurrency", "mean")
+    __slots__ = ("_most", "capacity", "concurrency", "mean")
 
     def __init__(self, concurrency: int) -> None:
         self.concurrency = concurrency
+        self._most = max(MOST_AHEAD, concurrency)
+        self.capacity = concurrency
+        """The most messages to hold."""
         self.mean: float | None = None
         """How long a handler runs, in seconds, as a moving average; `None` before the first."""
 
     def finished(self, seconds: float) -> None:
         """A handler has run for *seconds*."""
-        self.mean = seconds if self.mean is None else self.mean + (seconds - self.mean) * 0.1
-
-    @property
-    def capacity(self) -> int:
-        """The most messages to hold."""
-        if self.mean is None:
-            return self.concurrency
-        most = max(MOST_AHEAD, self.concurrency)
-        if self.mean * most <= self.concurrency * SOON:
-            return self.concurrency + most
-        return self.concurrency + int(self.concurrency * SOON / self.mean)
+        mean = seconds if self.mean is None else self.mean + (seconds - self.mean) * 0.1
+        self.mean = mean
+        soon = self.concurrency * SOON
+        # As many as start soon, and no more than that.
+        ahead = self._most if mean * self._most <= soon else int(soon / mean)
+        self.capacity = self.concurrency + ahead
 
     def room(self, running: int, waiting: int, asked: int) -> int:
         """How many messages to ask for, if other receives have asked for *asked* already.

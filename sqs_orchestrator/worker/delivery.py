@@ -1,9 +1,10 @@
-"""A message between its receive and its outcome."""
+"""A message between its receive and its outcome, and all those that a poller holds."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections import deque
+from typing import Any, Final
 
 from ..core import wire
 from ..core.wire import Request
@@ -12,13 +13,17 @@ from ..sqs.clock import Clock
 from ..sqs.port import Received
 from .handlers import Handler
 
+REMEMBERED: Final = 60.0
+"""Seconds, from when it may come back, for which a message is remembered that was dealt with and
+whose delete is not certain. It is deleted then, not done again."""
+
 
 class Delivery:
     """A message that a poller holds, and how far it has come."""
 
     __slots__ = (
-        "answer_url",
         "deleted",
+        "expires",
         "fault",
         "given_up",
         "handle",
@@ -28,11 +33,12 @@ class Delivery:
         "message",
         "overdue",
         "received",
+        "reply_queue",
         "request",
-        "settled",
         "since",
         "started",
         "task",
+        "turn",
     )
 
     def __init__(
@@ -52,27 +58,29 @@ class Delivery:
         """What breaks the wire format, if anything does."""
         self.since = since
         """When it was received, by the loop's time."""
+        self.expires = since + message.time_remaining()
+        """Until when its requester waits, by the loop's time; `math.inf` if it waits for ever."""
         self.hidden_until = since
         """Until when it is hidden from others, by what SQS has confirmed."""
+        self.turn = False
+        """On a FIFO queue: the other messages of its group wait for this one."""
         self.judged = False
         """It waits for no place any more."""
         self.handler: Handler | None = None
         self.task: asyncio.Task[Any] | None = None
         self.started = 0.0
         """When its handler was started, by the loop's time."""
-        self.answer_url: str | None = None
-        """Where the reply goes; `None` where none is wanted."""
+        self.reply_queue: str | None = None
+        """The URL of the queue that the reply goes to; `None` if none is wanted."""
         self.overdue = False
         """It was held for `max_extension`."""
         self.given_up = False
         """Its handler was cancelled by the drain."""
         self.deleted = False
         """It has been dealt with, and SQS was asked to delete it."""
-        self.settled = False
-        """Its message group, on a FIFO queue, has gone on without it."""
 
     def __repr__(self) -> str:
-        return f"<Held {self.received.message_id}>"
+        return f"<Delivery {self.received.message_id}>"
 
     @property
     def group(self) -> str:
@@ -89,3 +97,32 @@ def read(received: Received, clock: Clock, now: float) -> Delivery:
         request = wire.Request(malformed.reply_to)
         fault = malformed.reason
     return Delivery(received, request, Message.received(received, request, clock), fault, now)
+
+
+class Deliveries(dict[str, Delivery]):
+    """The deliveries that a poller holds, by message id.
+
+    What has been dealt with stays among them until SQS cannot hand it out again: where its delete
+    is not certain, for `REMEMBERED` after it may come back.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._remembered: deque[tuple[float, Delivery]] = deque()
+
+    def forget(self, delivery: Delivery) -> None:
+        """If it comes again, it is a new one."""
+        if self.get(delivery.received.message_id) is delivery:
+            del self[delivery.received.message_id]
+
+    def remember(self, delivery: Delivery, now: float) -> None:
+        """Its delete is not certain."""
+        self._remembered.append((max(now, delivery.hidden_until) + REMEMBERED, delivery))
+
+    def forget_old(self, now: float) -> None:
+        """Forget those that were remembered for long enough."""
+        while self._remembered and self._remembered[0][0] <= now:
+            _, delivery = self._remembered.popleft()
+            # It may have come again meanwhile.
+            if delivery.hidden_until + REMEMBERED <= now:
+                self.forget(delivery)

@@ -10,17 +10,18 @@ import functools
 import inspect
 import sys
 import typing
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from ..codecs import Codec, CodecError
 from ..core.checks import quoted, shown, text_of
 from ..message import Message
+from ..middleware import Middleware, around
 
 if sys.version_info >= (3, 14):
     from annotationlib import Format
 
-__all__ = ["Handler", "Handlers"]
+__all__ = ["Exited", "Handler", "Handlers", "called"]
 
 
 class Handler:
@@ -67,19 +68,40 @@ class Handler:
     def begin(self, message: Message, codec: Codec) -> Any:
         """The handler's coroutine, or its async iterator where it streams.
 
-        Decoding comes first, so a `CodecError` from here is never the handler's own.
+        A body that is not what the handler takes is a `CodecError` whose `source` is the message.
         """
         if self.body_type is None:
             return self._function(message)
         try:
             body = codec.decode(message.body, self.body_type, message.content_type)
-        except CodecError:
+        except CodecError as error:
+            error.source = message
             raise
         except Exception as error:  # the codec is the user's own, and so are its errors
-            raise CodecError(f"the body could not be decoded: {error}") from error
+            fault = CodecError(f"the body could not be decoded: {error}")
+            fault.source = message
+            raise fault from error
         if self._message_keyword is None:
             return self._function(body)
         return self._function(body, **{self._message_keyword: message})
+
+
+class Exited(Exception):
+    """The handler called `sys.exit()`."""
+
+
+async def called(
+    handler: Handler, message: Message, codec: Codec, middleware: Sequence[Middleware]
+) -> Any:
+    """What the handler returns, or the middleware around it."""
+    try:
+        if middleware:
+            last = functools.partial(handler.begin, codec=codec)
+            return await around(middleware, "incoming", last)(message)
+        return await handler.begin(message, codec)
+    except SystemExit as error:
+        # From a task it would end the event loop, and with it every other handler.
+        raise Exited from error
 
 
 class Handlers:

@@ -18,9 +18,11 @@ from ..core.addresses import DEFAULT_PREFIXES
 from ..core.checks import check_flag
 from ..errors import QueueError
 from ..logs import get_logger
+from ..middleware import Middleware, checked_middleware
 from ..queues import check_queue
 from ..retry import retrying
 from ..tasks import TaskOwner
+from .draining import drain
 from .engine import Engine
 from .handlers import Handler, Handlers
 from .settings import checked_settings
@@ -72,10 +74,14 @@ class Poller:
         expose_errors: Send the text of any exception of a handler to the requester, not
             only that of `Reject`.
         codec: Encodes and decodes bodies; JSON by default.
+        middleware: Objects with `async incoming(message, call_next)`, which stands around each
+            call of a handler, with `async outgoing(draft, call_next)`, which stands around each
+            reply, or with both. The first is the outermost. Without any, nothing stands in the
+            way. Several pollers and publishers may share them.
 
     Raises:
-        ValueError: If the settings contradict each other or SQS's limits, or the handler
-            is none.
+        ValueError: If the settings contradict each other or SQS's limits, the handler
+            is none, or *middleware* holds what is none.
     """
 
     def __init__(
@@ -93,6 +99,7 @@ class Poller:
         reply_accounts: Collection[str] = (),
         expose_errors: bool = False,
         codec: Codec | None = None,
+        middleware: Sequence[Middleware] = (),
     ) -> None:
         check_connection(sqs)
         check_queue(queue)
@@ -100,7 +107,6 @@ class Poller:
         """The queue's name or URL, as it was given."""
         self.sqs = sqs
         """The connection."""
-        self._sqs = sqs
         self._settings = checked_settings(
             concurrency=concurrency,
             visibility_timeout=visibility_timeout,
@@ -113,13 +119,13 @@ class Poller:
             read_timeout=sqs.read_timeout,
         )
         self._codec = codec_or_json(codec)
+        self._middleware = checked_middleware(middleware)
         self._handlers = Handlers()
         if handler is not None:
             self._register(handler)
         self._owner = TaskOwner(f"the poller of {queue}", self._closing)
-        self._engine: Engine | None = None
+        self._work: _Search | Engine = _Search(self._owner, sqs, queue)
         self._used = False
-        self._failures = 0
         self._asked_to_stop = False
         self._abort = asyncio.Event()
         self._drop_poll = asyncio.Event()
@@ -127,7 +133,7 @@ class Poller:
     def __repr__(self) -> str:
         if self._owner.ended:
             return f"<Poller of {self.queue!r}, stopped>"
-        return f"<Poller of {self.queue!r}: {self._engine or 'not running'}>"
+        return f"<Poller of {self.queue!r}: {self._work}>"
 
     # --------------------------------------------------------------------- handlers
 
@@ -215,7 +221,7 @@ class Poller:
                 await self._ended()
                 raise
             finally:
-                self._sqs.release(self)
+                self.sqs.release(self)
         self._raise_failure()
 
     def stop(self, *, drop_poll: bool = False) -> None:
@@ -250,7 +256,7 @@ class Poller:
         try:
             await self._ended()
         finally:
-            self._sqs.release(self)
+            self.sqs.release(self)
         if error is None:
             self._raise_failure()
 
@@ -260,12 +266,7 @@ class Poller:
 
     def statistics(self) -> PollerStatistics:
         """A snapshot of the counters."""
-        if self._engine is None:
-            failing = self._sqs.trouble(self.queue) is not None
-            return PollerStatistics(
-                consecutive_failures=self._failures + failing, failure=self._owner.failure
-            )
-        return self._engine.statistics()
+        return self._work.statistics()
 
     # -------------------------------------------------------------------- internals
 
@@ -282,50 +283,41 @@ class Poller:
                 " start it, so use one of them; in the body of 'async with', await whatever"
                 " should end it"
             )
-        self._sqs.adopt(self)
+        self.sqs.adopt(self)
         self._used = True
         try:
             await self._owner.start()
             with self._owner.until_stop():
-                if not self._owner.stopping:
-                    await self._work(await self._found(keep_trying))
+                search = self._work
+                if isinstance(search, _Search) and not self._owner.stopping:
+                    self._begin(await search.url(keep_trying))
         except BaseException:
-            self._sqs.release(self)
+            self.sqs.release(self)
             await self._owner.stop()
             raise
 
-    async def _found(self, keep_trying: bool) -> str:
-        """The URL of the queue."""
-        if keep_trying:
-            return await retrying(self._sought, until=math.inf)
-        return await self._sqs.queue_url(self.queue)
-
-    async def _sought(self) -> str:
-        """The URL, or one more failure."""
-        try:
-            return await self._sqs.queue_url(self.queue)
-        except QueueError as error:
-            if error.transient:
-                self._failures += 1
-                log = logger.warning if self._failures == 1 else logger.debug
-                log("finding the queue %r failed and is tried again: %s", self.queue, error)
-            raise
-
-    async def _work(self, url: str) -> None:
-        self._engine = Engine(
-            self._owner, self._sqs, url, self._settings, self._handlers, self._codec
+    def _begin(self, url: str) -> None:
+        """The queue is found: work on it."""
+        engine = self._work = Engine(
+            self._owner,
+            self.sqs,
+            url,
+            self._settings,
+            self._handlers,
+            self._codec,
+            self._middleware,
         )
         logger.info("polling %s with %d places", url, self._settings.concurrency)
         unwise = self._settings.unwise()
         if unwise is not None:
             logger.warning("the poller of %s: %s", url, unwise)
-        self._engine.start()
+        engine.start()
 
     async def _closing(self) -> None:
-        if self._sqs.drop_polls:
+        if self.sqs.drop_polls:
             self._drop_poll.set()
-        if self._engine is not None:
-            await self._engine.drain(self._abort, self._drop_poll)
+        if isinstance(self._work, Engine):
+            await drain(self._work, self._abort, self._drop_poll)
 
     async def _ended(self) -> None:
         """Wait until it has ended, whatever cancels the caller; that is raised afterwards."""
@@ -361,3 +353,40 @@ class Poller:
         failure = self.statistics().failure
         if failure is not None:
             raise failure
+
+
+class _Search:
+    """A poller that has not found its queue yet."""
+
+    def __init__(self, owner: TaskOwner, sqs: Connection, queue: str) -> None:
+        self._owner = owner
+        self._sqs = sqs
+        self._queue = queue
+        self._failures = 0
+
+    def __repr__(self) -> str:
+        return "not running"
+
+    def statistics(self) -> PollerStatistics:
+        """A snapshot: all that there is to count is failures."""
+        failing = self._sqs.trouble(self._queue) is not None
+        return PollerStatistics(
+            consecutive_failures=self._failures + failing, failure=self._owner.failure
+        )
+
+    async def url(self, keep_trying: bool) -> str:
+        """The URL of the queue."""
+        if keep_trying:
+            return await retrying(self._sought, until=math.inf)
+        return await self._sqs.queue_url(self._queue)
+
+    async def _sought(self) -> str:
+        """The URL, or one more failure."""
+        try:
+            return await self._sqs.queue_url(self._queue)
+        except QueueError as error:
+            if error.transient:
+                self._failures += 1
+                log = logger.warning if self._failures == 1 else logger.debug
+                log("finding the queue %r failed and is tried again: %s", self._queue, error)
+            raise

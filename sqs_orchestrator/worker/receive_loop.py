@@ -4,6 +4,7 @@ those that fail."""
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -39,7 +40,7 @@ class ReceiveLoop:
     """Receives while there is room.
 
     *allowance* says what one more receive may ask for, given how many messages those in
-    flight have asked for; *take* gets what comes. Where SQS refuses for good, *host* is asked
+    flight have asked for; *take* gets what comes. If SQS refuses for good, *owner* is asked
     to stop, and `failure` says why.
     """
 
@@ -74,19 +75,19 @@ class ReceiveLoop:
         # The receives whose answers have not begun to arrive, and those given up.
         self._silent: set[asyncio.Task[Any]] = set()
         self._dropped: set[asyncio.Task[Any]] = set()
-        self._started = asyncio.get_running_loop().time()
+        self._started = owner.loop.time()
         self.refill = DeferredCall(owner, REFILL_LINGER, self.refill_now)
         """Start the receives that should be in flight, once replies have left."""
 
     @property
     def in_flight(self) -> int:
-        """The receives to wait for. Where the host is cancelled they are, too, and those that
-        had not begun say nothing of it."""
+        """The receives to wait for. If the owner is cancelled, so are they, and those that had not
+        begun say nothing of it."""
         return 0 if self._owner.cancelled else self._receivers.in_flight - len(self._dropped)
 
-    @property
-    def wide_until(self) -> float:
-        """Until when receives that ask for several messages are under way, at most."""
+    def widest(self) -> float:
+        """When the last receive that asks for several messages ends, at most; 0 if none is under
+        way."""
         return self._wide_until if self._wide else 0.0
 
     async def drop(self) -> None:
@@ -110,23 +111,23 @@ class ReceiveLoop:
         """Start the receives that should be in flight."""
         receivers = self._receivers
         while receivers.in_flight < receivers.target and not self._owner.stopping:
-            ask = self._allowance(self._asked)
-            asked = receivers.ask(ask.most)
-            if not asked:
+            asked, wait = self._allowance(self._asked)
+            if asked <= 0:
                 return
-            receivers.started()
+            receivers.in_flight += 1
             self._asked += asked
             if asked > 1:
-                until = asyncio.get_running_loop().time() + ask.wait + MARGIN
-                self._wide_until = max(self.wide_until, until)
+                until = self._owner.loop.time() + wait + MARGIN
+                self._wide_until = max(self._wide_until, until) if self._wide else until
                 self._wide += 1
-            self._owner.spawn(self._receive, asked, int(ask.wait))
+            self._owner.spawn(self._receive, asked, int(wait))
 
     async def _receive(self, asked: int, wait: int) -> None:
         """One receive, and what comes of it."""
-        self._counts.receives += 1
+        self._counts["receives"] += 1
         batch: list[Received] | None = None
-        began = asyncio.get_running_loop().time()
+        loop = self._owner.loop
+        began = loop.time()
         task = asyncio.current_task()
         assert task is not None
         self._silent.add(task)
@@ -138,12 +139,12 @@ class ReceiveLoop:
                 max_messages=asked,
                 wait_time=wait,
                 visibility_timeout=self._visibility_timeout,
-                begun=lambda: self._silent.discard(task),
+                begun=functools.partial(self._silent.discard, task),
             )
-            self._silent.discard(task)
-            took = asyncio.get_running_loop().time() - began
-            pause = self._receivers.pause(len(batch), took, wait)
-            await self._owner.pause(pause if batch or wait else SHORT_POLL_PAUSE)
+            if not batch:
+                self._silent.discard(task)
+                pause = self._receivers.pause(0, loop.time() - began, wait)
+                await self._owner.pause(pause if wait else SHORT_POLL_PAUSE)
         except QueueError as error:
             self._silent.discard(task)
             await self._failed(error)
@@ -164,9 +165,10 @@ class ReceiveLoop:
             else:
                 self._receivers.ended(asked, len(batch))
         if batch is not None:
-            self.polled = asyncio.get_running_loop().time()
-            self.consecutive_failures = 0
-            self._backoff.reset()
+            self.polled = loop.time()
+            if self.consecutive_failures:
+                self.consecutive_failures = 0
+                self._backoff.reset()
         self._take(batch or [])
         if batch is not None and len(batch) >= asked:
             # There is more where that came from.
@@ -179,7 +181,7 @@ class ReceiveLoop:
         young = (
             isinstance(error, QueueNotFound)
             and self.polled is None
-            and asyncio.get_running_loop().time() < self._started + YOUNG_QUEUE_PATIENCE
+            and self._owner.loop.time() < self._started + YOUNG_QUEUE_PATIENCE
         )
         if not error.transient and not young:
             if self.failure is None:

@@ -1,23 +1,29 @@
-"""Sends the replies of a worker, and says when their requests are done with."""
+"""Sends the replies of a worker, and says when their requests are done with.
+
+A reply without middleware around it takes no task: it joins its lane, and the lane says how it
+ended. With middleware it takes one, since that may await whatever it likes.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from ..codecs import Codec
 from ..core.checks import quoted, text_of
+from ..drafts import Draft, seal
 from ..errors import MessageTooLarge, QueueError, QueueNotFound, SendError
 from ..logs import get_logger
+from ..middleware import Middleware, around
 from ..sending.entries import Outgoing
 from ..sending.lanes import Lanes
-from ..sending.reply_sender import ReplySender
-from ..sqs.port import Attributes
-from . import outcomes
+from ..sending.reply_sender import Answer, ReplySender
+from ..tasks import Changed, TaskOwner
 from .delivery import Delivery
-from .outcomes import Answer, Fail
+from .judging import Judge
+from .outcomes import Judgement, SendReply
 from .statistics import Counts
 
 logger = get_logger(__name__)
@@ -27,111 +33,255 @@ PATIENCE: Final = 60.0
 
 
 class Replies:
-    """The replies on their way. *ended* hears of each that is over, and whether its request is
-    done with; otherwise it should come back."""
+    """The replies on their way.
+
+    *ended* hears of each that is over, and whether its request is done with; otherwise it should
+    come back. *instead* gets what is to be sent in place of a reply that cannot be sent.
+    """
 
     def __init__(
         self,
+        owner: TaskOwner,
         lanes: Lanes[Outgoing],
         codec: Codec,
-        counts: Counts,
+        middleware: Sequence[Middleware],
         *,
-        expose_errors: bool,
+        judge: Judge,
+        counts: Counts,
+        changed: Changed,
         ended: Callable[[Delivery, bool], None],
+        instead: Callable[[Delivery, Judgement], None],
     ) -> None:
-        self._reply_sender = ReplySender(lanes)
-        self._codec = codec
-        self._counts = counts
-        self._expose_errors = expose_errors
-        self._ended = ended
-
-    def __len__(self) -> int:
+        self.on_way = 0
         """Replies on their way."""
-        return len(self._reply_sender)
-
-    @property
-    def held_up(self) -> int:
-        """Of those, the replies that wait for a queue which does not exist, or not yet."""
-        return self._reply_sender.held_up
+        self._owner = owner
+        self._loop = asyncio.get_running_loop()
+        self.sender = ReplySender(lanes)
+        """Sends them, and knows how many wait for a queue that does not exist, or not yet."""
+        self._codec = codec
+        self._middleware = [
+            each for each in middleware if getattr(each, "outgoing", None) is not None
+        ]
+        self._judge = judge
+        self._counts = counts
+        self._changed = changed
+        self._done = ended
+        self._instead = instead
 
     async def flush(self) -> None:
         """Wait until all have ended."""
-        await self._reply_sender.flush()
+        await self.sender.flush()
+        await self._changed.until(lambda: not self.on_way)
 
-    def answer(self, delivery: Delivery, decision: Answer | Fail) -> None:
+    def send(self, delivery: Delivery, reply: SendReply) -> None:
         """Send the reply to a request."""
-        remaining = delivery.message.time_remaining()
-        if remaining <= 0:
-            self._counts.replies_dropped += 1
+        now = self._loop.time()
+        expires = delivery.expires
+        if expires <= now:
+            self._counts["replies_dropped"] += 1
             logger.debug("dropped a reply past its deadline: %s", delivery.received.message_id)
-            self._ended(delivery, True)
+            self._done(delivery, True)
             return
-        loop = asyncio.get_running_loop()
-        expires = loop.time() + (PATIENCE if remaining == math.inf else remaining)
-        self._post(delivery, decision, expires, forever=remaining == math.inf)
-
-    def _post(
-        self, delivery: Delivery, decision: Answer | Fail, expires: float, *, forever: bool
-    ) -> None:
-        """Send it until loop time *expires*; *forever* where the requester has no deadline."""
-        body, attributes, size = self._rendered(delivery, decision)
-
-        def ended(_: str, error: QueueError | SendError | None) -> None:
-            message_id = delivery.received.message_id
-            done = True
-            if error is None:
-                self._counts.replies += 1
-            elif isinstance(error, MessageTooLarge) and (
-                smaller := self._smaller(delivery, decision, error)
-            ):
-                self._post(delivery, smaller, expires, forever=forever)
-                return
-            elif forever and asyncio.get_running_loop().time() >= expires:
-                # It was never refused, and somebody may still wait: let it be done again.
-                done = False
-                logger.warning(
-                    "the reply to message %s could not be sent, and the message comes back: %s",
-                    message_id,
-                    error,
-                )
-            else:
-                self._counts.replies_dropped += 1
-                # A queue that is gone has a line of its own, once.
-                log = logger.debug if isinstance(error, QueueNotFound) else logger.warning
-                log("dropped the reply to message %s: %s", message_id, error)
-            self._ended(delivery, done)
-
-        assert delivery.answer_url is not None
-        self._reply_sender.post(
-            delivery.answer_url, body, attributes, size=size, expires=expires, on_end=ended
-        )
-
-    def _smaller(
-        self, delivery: Delivery, decision: Answer | Fail, error: MessageTooLarge
-    ) -> Fail | None:
-        """What to send in place of a reply that is larger than its queue takes: that it is so, or
-        the code of a failure alone; `None` where that was it already."""
-        if isinstance(decision, Answer):
-            return self._unsendable(delivery, error)
-        bare = Fail(decision.code, decision.kind)
-        return None if decision == bare else bare
-
-    def _rendered(self, delivery: Delivery, decision: Answer | Fail) -> tuple[str, Attributes, int]:
+        if expires == math.inf:
+            expires = now + PATIENCE
         reply_to = delivery.request.reply_to
         assert reply_to is not None
-        if isinstance(decision, Answer):
-            try:
-                return outcomes.reply_to_send(self._codec, reply_to, decision.value)
-            except Exception as error:
-                decision = self._unsendable(delivery, error)
-        return outcomes.failure_to_send(reply_to, decision)
-
-    def _unsendable(self, delivery: Delivery, error: Exception) -> Fail:
-        self._counts.failed += 1
-        logger.error(
-            "what the handler %r returned for message %s cannot be sent: %s",
-            delivery.handler,
-            delivery.received.message_id,
-            quoted(text_of(error), 300),
+        attributes = None
+        if not reply.bare:
+            # Asked for by its property, it would be made for each message.
+            attributes = delivery.message._reply_attributes  # noqa: SLF001
+        draft = Draft(
+            kind="reply",
+            queue=reply.reply_queue,
+            body=reply.body,
+            attributes=dict(attributes) if attributes else {},
+            correlation_id=reply_to.id,
         )
-        return outcomes.unsendable(error, expose=self._expose_errors)
+        self.on_way += 1
+        if self._middleware and not reply.bare:
+            self._owner.spawn(self._send_through_middleware, delivery, reply, draft, expires)
+            return
+
+        def on_end(_: str, error: QueueError | SendError | None) -> None:
+            if error is None:
+                self._counts["replies"] += 1
+                self._ended(delivery)
+            else:
+                self._failed(delivery, reply, error, expires)
+
+        try:
+            self._post(delivery, draft, expires, on_end)
+        except Exception as error:  # the codec is the user's own, and so are its errors
+            self._unsendable(delivery, reply, error)
+
+    def _post(
+        self,
+        delivery: Delivery,
+        draft: Draft,
+        expires: float,
+        on_end: Callable[[str, QueueError | SendError | None], None],
+    ) -> Answer:
+        """Send what *draft* says.
+
+        Raises:
+            Exception: It cannot be sent.
+        """
+        sealed = seal(draft, self._codec, reply_to=delivery.request.reply_to)
+        return self.sender.post(
+            draft.queue,
+            sealed.body,
+            sealed.attributes,
+            size=sealed.size,
+            expires=expires,
+            on_end=on_end,
+        )
+
+    # ------------------------------------------------------------- with middleware
+
+    async def _send_through_middleware(
+        self, delivery: Delivery, reply: SendReply, draft: Draft, expires: float
+    ) -> None:
+        step = _LastStep(self, delivery, draft, expires)
+        limit = asyncio.timeout_at(expires)
+        try:
+            async with limit:
+                await around(self._middleware, "outgoing", step)(draft)
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                # The worker ends, and its message comes back.
+                self.on_way -= 1
+                raise
+            self._broken(delivery, reply, error)
+        except (Exception, SystemExit) as error:
+            if isinstance(error, TimeoutError) and limit.expired():
+                late = SendError("it did not get off in time", queue=draft.queue)
+                self._failed(delivery, reply, late, expires)
+            elif error is step.unsendable:
+                self._unsendable(delivery, reply, step.unsendable)
+            elif error is step.refusal:
+                self._failed(delivery, reply, step.refusal, expires)
+            else:
+                self._broken(delivery, reply, error)
+        else:
+            self._ended(delivery)
+
+    def _broken(self, delivery: Delivery, reply: SendReply, error: BaseException) -> None:
+        """The middleware around a reply has failed."""
+        logger.error(
+            "the middleware around the reply to message %s failed",
+            delivery.received.message_id,
+            exc_info=error,
+        )
+        self._replace(delivery, self._judge.of_middleware(reply, error))
+
+    async def post(self, step: _LastStep, draft: Draft) -> str:
+        """Send a reply within middleware; gives its message id once SQS has it."""
+        future: asyncio.Future[str] = self._loop.create_future()
+
+        def on_end(message_id: str, error: QueueError | SendError | None) -> None:
+            if error is None:
+                self._counts["replies"] += 1
+            if future.done():
+                return
+            if error is None:
+                future.set_result(message_id)
+            else:
+                step.refusal = error
+                future.set_exception(error)
+
+        try:
+            answer = self._post(step.delivery, draft, step.expires, on_end)
+        except Exception as error:
+            step.unsendable = error
+            raise
+        try:
+            return await future
+        finally:
+            if future.cancelled():
+                self.sender.withdraw(answer)
+
+    # -------------------------------------------------------------- how they ended
+
+    def _failed(
+        self,
+        delivery: Delivery,
+        reply: SendReply,
+        error: QueueError | SendError,
+        expires: float,
+    ) -> None:
+        """SQS does not take the reply."""
+        message_id = delivery.received.message_id
+        if isinstance(error, MessageTooLarge):
+            # Its queue takes less than others do.
+            self._unsendable(delivery, reply, error)
+        elif delivery.expires == math.inf and self._loop.time() >= expires:
+            # It was never refused, and somebody may still wait: let it be done again.
+            logger.warning(
+                "the reply to message %s could not be sent, and the message comes back: %s",
+                message_id,
+                error,
+            )
+            self._ended(delivery, done=False)
+        else:
+            self._drop(delivery, error)
+
+    def _unsendable(self, delivery: Delivery, reply: SendReply, error: Exception) -> None:
+        """SQS would refuse the reply: send another in its place, if there is one."""
+        judgement = self._judge.of_unsent(reply, error)
+        if judgement is None:
+            if isinstance(error, SendError):
+                self._drop(delivery, error)
+                return
+            logger.error(
+                "the reply to message %s got lost, and the message comes back",
+                delivery.received.message_id,
+                exc_info=error,
+            )
+            self._ended(delivery, done=False)
+            return
+        if judgement.error is not None:
+            logger.error(
+                "what the handler %r returned for message %s cannot be sent: %s",
+                delivery.handler,
+                delivery.received.message_id,
+                quoted(text_of(error), 300),
+            )
+        self._replace(delivery, judgement)
+
+    def _drop(self, delivery: Delivery, error: Exception) -> None:
+        self._counts["replies_dropped"] += 1
+        # A queue that is gone has a line of its own, once.
+        log = logger.debug if isinstance(error, QueueNotFound) else logger.warning
+        log("dropped the reply to message %s: %s", delivery.received.message_id, error)
+        self._ended(delivery)
+
+    def _replace(self, delivery: Delivery, judgement: Judgement) -> None:
+        self.on_way -= 1
+        self._instead(delivery, judgement)
+
+    def _ended(self, delivery: Delivery, *, done: bool = True) -> None:
+        self.on_way -= 1
+        self._changed.set()
+        self._done(delivery, done)
+
+
+class _LastStep:
+    """The innermost `call_next` around a reply: sends what it is called with."""
+
+    def __init__(self, replies: Replies, delivery: Delivery, first: Draft, expires: float) -> None:
+        self.delivery = delivery
+        self.expires = expires
+        self.unsendable: Exception | None = None
+        """Why SQS would have refused the reply, if that is so."""
+        self.refusal: QueueError | SendError | None = None
+        """Why SQS does not take it, if that is so."""
+        self._replies = replies
+        self._first = first
+
+    async def __call__(self, draft: Draft) -> str:
+        if draft.kind != "reply":
+            raise ValueError(f"a reply cannot become a {draft.kind} on its way")
+        if draft.queue != self._first.queue:
+            raise ValueError("a reply goes to the queue of its request, and to no other")
+        return await self._replies.post(self, draft)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,33 +63,28 @@ class PollerStatistics:
     failure: BaseException | None = None
 
 
-class Counts:
+Counted: TypeAlias = Literal[
+    "received",
+    "redelivered",
+    "duplicates",
+    "handled",
+    "failed",
+    "rejected",
+    "retried",
+    "expired",
+    "released",
+    "dead_lettered",
+    "replies",
+    "replies_dropped",
+    "deleted",
+    "extensions",
+    "extensions_failed",
+    "receives",
+]
+
+
+class Counts(dict[Counted, int]):
     """The counters behind it."""
 
-    __slots__ = (
-        "dead_lettered",
-        "deleted",
-        "duplicates",
-        "expired",
-        "extensions",
-        "extensions_failed",
-        "failed",
-        "handled",
-        "received",
-        "receives",
-        "redelivered",
-        "rejected",
-        "released",
-        "replies",
-        "replies_dropped",
-        "retried",
-    )
-
     def __init__(self) -> None:
-        self.received = self.redelivered = self.receives = self.released = 0
-        self.handled = self.failed = self.rejected = self.retried = self.expired = 0
-        self.replies = self.replies_dropped = self.deleted = self.dead_lettered = 0
-        self.duplicates = self.extensions = self.extensions_failed = 0
-
-    def as_dict(self) -> dict[str, int]:
-        return {name: getattr(self, name) for name in self.__slots__}
+        super().__init__(dict.fromkeys(get_args(Counted), 0))

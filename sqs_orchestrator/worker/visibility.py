@@ -131,7 +131,7 @@ class Visibility:
             self._failed(change, error)
         elif change.handle == delivery.handle:
             delivery.hidden_until = change.left_at + change.seconds
-            self._counts.extensions += change.extends
+            self._counts["extensions"] += change.extends
         if change.following is not None:
             seconds, extends = change.following
             self._change(delivery, seconds, extends=extends)
@@ -145,7 +145,7 @@ class Visibility:
             # It was deleted or ran out: in either case SQS has already done what is right.
             logger.debug("the visibility of a message was not changed: %s", error)
             return
-        self._counts.extensions_failed += 1
+        self._counts["extensions_failed"] += 1
         if not isinstance(error, AccessDenied):  # that is said once
             logger.warning(
                 "message %s, in work since %.0f s, could not be kept hidden, and may be handled"

@@ -21,7 +21,9 @@ from sqs_orchestrator.requester.session import PublisherSession
 from sqs_orchestrator.sending.entries import Deletion
 from sqs_orchestrator.sending.lanes import Lanes
 from sqs_orchestrator.sending.reply_sender import ReplySender
+from sqs_orchestrator.worker.carrying import Carrier
 from sqs_orchestrator.worker.engine import Engine
+from sqs_orchestrator.worker.replies import Replies
 
 from .proxy import FaultProxy
 
@@ -243,7 +245,9 @@ TABLES: Final[dict[type, tuple[str, ...]]] = {
     PublisherSession: ("pending", "waits"),
     LiveQueue: ("waiters",),
     ReplySender: ("_answers",),
-    Engine: ("_waiting", "_running", "_errands"),
+    Engine: ("waiting", "running"),
+    Carrier: ("moves",),
+    Replies: ("on_way",),
 }
 """Where the library keeps what is under way. Looked up by type, since many objects say that
 they are an instance of anything."""

@@ -51,7 +51,8 @@ from sqs_orchestrator.sending.lanes import Lanes
 from sqs_orchestrator.sqs.port import Failure, Received, SendEntry
 from sqs_orchestrator.testing import Faults, MemoryServer, MemorySQS, VirtualTimeLoop, connect
 from sqs_orchestrator.testing.queues import Queue, StoredMessage
-from sqs_orchestrator.worker.engine import UNWIND
+from sqs_orchestrator.worker.draining import UNWIND
+from sqs_orchestrator.worker.engine import Engine
 from tests.faults.rounds import TABLES
 
 GRID: Final = 0.01
@@ -448,17 +449,17 @@ class Played:
 
     def check_holds_nothing(self, poller: so.Poller) -> None:
         """The worker's queue is empty."""
-        engine = poller._engine
-        if engine is None:
+        engine = poller._work
+        if not isinstance(engine, Engine):
             # All has ended before it had found its queue.
             return
-        if engine._running or engine._waiting or engine._groups.waiting:
+        if engine.running or engine.waiting:
             self.wrong.append(f"the queue is empty, and there is still {engine!r}")
-        if engine._deliveries:
+        if engine.deliveries:
             self.wrong.append(
-                f"the queue is empty, and {list(engine._deliveries.values())} are held"
+                f"the queue is empty, and {list(engine.deliveries.values())} are held"
             )
-        if kept := len(engine._visibility):
+        if kept := len(engine.visibility):
             self.wrong.append(f"the queue is empty, and {kept} messages are kept hidden")
 
     def check_nothing_pends(self, publisher: so.Publisher) -> None:
@@ -477,15 +478,18 @@ def left_in(thing: object) -> str:
     if isinstance(thing, so.Publisher) and thing._session is not None:
         session = thing._session
         things += [session, session.reply_sender, session.lanes]
-    elif isinstance(thing, so.Poller) and thing._engine is not None:
-        engine = thing._engine
-        reply_sender = engine._replies._reply_sender
+    elif isinstance(thing, so.Poller) and isinstance(thing._work, Engine):
+        engine = thing._work
+        carrier = engine.carrier
+        reply_sender = carrier.replies.sender
         things += [
             engine,
             reply_sender,
             reply_sender._lanes,
-            engine._deletes,
-            engine._visibility._lanes,
+            carrier,
+            carrier.replies,
+            carrier.deletes,
+            engine.visibility._lanes,
         ]
     left = []
     for each in things:

@@ -246,6 +246,7 @@ CASES = [
     Case("Poller", "reply_accounts", "account, empty list, empty dict"),
     Case("Poller", "expose_errors", "True, False"),
     Case("Poller", "codec", "None"),
+    Case("Poller", "middleware", "empty list"),
     Case("run", "handle_signals", "True, False"),
     Case("stop", "drop_poll", "True, False"),
     Case("handler", "route", f"handler, {SOME_TEXT}, long, surrogate, NUL", "(route|handler)"),

@@ -13,8 +13,8 @@ import pytest_asyncio
 from sqs_orchestrator import Message, Poller
 from sqs_orchestrator.errors import AccessDenied, QueueError, Throttled
 from sqs_orchestrator.testing import MemoryServer, VirtualTimeLoop
-from sqs_orchestrator.worker.engine import REMEMBERED
-from tests.shell.workers import REPLIES, Bench, bench_on, now, until
+from sqs_orchestrator.worker.delivery import REMEMBERED
+from tests.shell.workers import REPLIES, Bench, bench_on, engine_of, now, until
 
 
 @pytest_asyncio.fixture(params=["orders", "orders.fifo"])
@@ -58,10 +58,9 @@ def lines(caplog: pytest.LogCaptureFixture, text: str) -> list[str]:
 
 
 def assert_nothing_known(poller: Poller) -> None:
-    engine = poller._engine
-    assert engine is not None
-    assert not engine._deliveries
-    assert len(engine._visibility) == 0
+    engine = engine_of(poller)
+    assert not engine.deliveries
+    assert len(engine.visibility) == 0
 
 
 @pytest.mark.parametrize("concurrency", [1, 10])
@@ -352,8 +351,7 @@ async def test_message_that_was_deleted_late_is_forgotten_in_the_end(standard: B
         await until(lambda: standard.empty)
         await asyncio.sleep(1)
         # Another poll may have it on its way.
-        assert poller._engine is not None
-        assert poller._engine._deliveries
+        assert engine_of(poller).deliveries
         polls.release()
         await asyncio.sleep(REMEMBERED + 10)
         assert_nothing_known(poller)

@@ -12,7 +12,7 @@ import pytest_asyncio
 
 from sqs_orchestrator import Message, Poller, Reject, Retry
 from sqs_orchestrator.testing import MemoryServer
-from tests.shell.workers import REPLIES, Bench, bench_on, now, until
+from tests.shell.workers import REPLIES, Bench, bench_on, engine_of, now, until
 
 
 @pytest_asyncio.fixture
@@ -128,8 +128,7 @@ async def test_failed_message_stays_away_while_a_long_poll_could_bring_others_al
         bench.sqs, "orders.fifo", log, concurrency=40, visibility_timeout=2
     ) as poller:
         await until(lambda: bench.empty)
-        assert poller._engine is not None
-        assert poller._engine._receive_loop.in_flight == 2
+        assert engine_of(poller).receive_loop.in_flight == 2
         await bench.send("bad", *map(str, range(9)), group="g")
         await until(lambda: bench.empty)
     assert max(log.counts[body] for body in log.ended["g"] if body != "bad") == 2

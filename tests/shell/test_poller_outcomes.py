@@ -28,7 +28,7 @@ from sqs_orchestrator.sending.entries import DELETE_PATIENCE
 from sqs_orchestrator.sqs.port import Failure, SendEntry
 from sqs_orchestrator.testing import MemoryServer, MemorySQS
 from sqs_orchestrator.testing.queues import StoredMessage, size_of
-from sqs_orchestrator.worker import engine, outcomes
+from sqs_orchestrator.worker import engine, judging, replies
 from tests.shell.workers import REPLIES, Bench, bench_on, now, number, text, until
 
 AHandler = Callable[[Message], Awaitable[Any]]
@@ -990,8 +990,8 @@ async def test_error_that_nobody_foresaw_concerns_one_message_only(
         monkeypatch.setattr(where, name, broken)
 
     breaks(engine, "read", "unreadable")
-    breaks(engine, "check_reply_address", "unjudged")
-    breaks(outcomes, "failure_to_send", "unsent")
+    breaks(judging, "check_reply_address", "unjudged")
+    breaks(replies, "seal", "unsent")
     bad = ["unreadable", "unjudged", "unsent"]
 
     async def handle(message: Message) -> int:

@@ -11,9 +11,9 @@ import pytest_asyncio
 from sqs_orchestrator import Message, Poller, Retry
 from sqs_orchestrator.errors import AccessDenied, QueueError, Throttled
 from sqs_orchestrator.testing import MemoryServer
-from sqs_orchestrator.worker.engine import MOST_UNFINISHED
+from sqs_orchestrator.worker.carrying import MOST_UNFINISHED
 from tests.shell.requesters import timers
-from tests.shell.workers import REPLIES, Bench, bench_on, now, until
+from tests.shell.workers import REPLIES, Bench, bench_on, engine_of, now, until
 
 
 @pytest_asyncio.fixture
@@ -132,7 +132,7 @@ async def test_more_receivers_join_while_polls_come_back_full_and_retire(bench: 
     polls = 0
 
     async with Poller(bench.sqs, "orders", handle, concurrency=100, wait_time=5) as poller:
-        receivers = poller._engine._receive_loop._receivers  # type: ignore[union-attr]
+        receivers = engine_of(poller).receive_loop._receivers
         await asyncio.sleep(30)
         assert receivers.in_flight == 1
         await bench.send(*map(str, range(1000)))
@@ -438,13 +438,12 @@ async def test_idle_worker_has_no_timer_left(bench: Bench) -> None:
         pass
 
     async with Poller(bench.sqs, "orders", handle) as poller:
-        engine = poller._engine
-        assert engine is not None
+        engine = engine_of(poller)
         await bench.send("a")
         await until(lambda: bench.empty)
         await asyncio.sleep(60)
-        assert engine._visibility._timer is None
-        assert len(engine._visibility) == 0
+        assert engine.visibility._timer is None
+        assert len(engine.visibility) == 0
 
 
 async def test_worker_that_may_not_change_visibility_says_so_once(

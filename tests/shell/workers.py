@@ -9,12 +9,19 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from sqs_orchestrator import Connection
+from sqs_orchestrator import Connection, Poller
 from sqs_orchestrator.sqs.port import AttributeValue, SendEntry
 from sqs_orchestrator.testing import MemoryServer, MemorySQS, connect
 from sqs_orchestrator.testing.queues import StoredMessage
+from sqs_orchestrator.worker.engine import Engine
 
 REPLIES = "sqs_orchestrator_reply_00000000000000000000000000000001"
+
+
+def engine_of(poller: Poller) -> Engine:
+    """What works on the messages of a poller that has found its queue."""
+    assert isinstance(poller._work, Engine)
+    return poller._work
 
 
 def now() -> float:
