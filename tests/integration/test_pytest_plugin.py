@@ -76,6 +76,13 @@ class Client:
 async def client(sqs, publisher):
     yield Client(sqs, publisher)
 """
+VIRTUAL = """
+async def test_time_is_virtual_and_no_poll_is_waited_for(sqs):
+    assert is_virtual()
+    async with Poller(sqs, "orders", handle):
+        await asyncio.sleep(1)
+    assert asyncio.get_running_loop().time() < 2
+"""
 DEAD_LETTERS = """
 async def test_dead_letters(sqs, publisher):
     async def handle(message):
@@ -98,18 +105,16 @@ def project(tmp_path: Path) -> Project:
 
 def test_auto_mode_of_pytest_asyncio_in_virtual_time(project: Project) -> None:
     project.write("pytest.ini", AUTO)
-    virtual = "async def test_time(sqs): assert is_virtual()\n"
     client = f"{CLIENT}\nclient = pytest.fixture(client)\n"
-    project.write("test_it.py", IMPORTS, client, USES, DEAD_LETTERS, virtual)
+    project.write("test_it.py", IMPORTS, client, USES, DEAD_LETTERS, VIRTUAL)
     project.run(passed=7)
 
 
 def test_strict_mode_of_pytest_asyncio_in_virtual_time(project: Project) -> None:
     project.write("pytest.ini", STRICT)
-    virtual = "async def test_time(sqs): assert is_virtual()\n"
     marks = "pytestmark = pytest.mark.asyncio\n"
     client = f"{CLIENT}\nclient = pytest_asyncio.fixture(client)\n"
-    project.write("test_it.py", IMPORTS, marks, client, USES, DEAD_LETTERS, virtual)
+    project.write("test_it.py", IMPORTS, marks, client, USES, DEAD_LETTERS, VIRTUAL)
     project.run(passed=7)
 
 
@@ -135,10 +140,9 @@ def test_anyio_in_virtual_time(project: Project) -> None:
     def anyio_backend():
         return "asyncio", {"loop_factory": VirtualTimeLoop}
     """
-    virtual = "async def test_time(sqs): assert is_virtual()\n"
     marks = "pytestmark = pytest.mark.anyio\n"
     client = f"{CLIENT}\nclient = pytest.fixture(client)\n"
-    project.write("test_it.py", IMPORTS, marks, backend, client, USES, DEAD_LETTERS, virtual)
+    project.write("test_it.py", IMPORTS, marks, backend, client, USES, DEAD_LETTERS, VIRTUAL)
     project.run(passed=7)
 
 

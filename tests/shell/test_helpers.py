@@ -170,6 +170,17 @@ async def test_run_until_idle_waits_for_handlers(
     assert (await run_until_idle(Poller(memory, "orders", handle))).handled == 1
 
 
+async def test_run_until_idle_waits_for_a_handler_whose_message_is_gone(
+    memory: MemoryConnection, publisher: Publisher
+) -> None:
+    async def handle(message: Message) -> None:
+        await asyncio.sleep(120)
+
+    await memory.create_queue("orders", attributes={"MessageRetentionPeriod": 60})
+    await publisher.send("orders", "one")
+    assert (await run_until_idle(Poller(memory, "orders", handle))).handled == 1
+
+
 async def test_run_until_idle_sees_messages_through_to_the_dead_letter_queue(
     memory: MemoryConnection, publisher: Publisher
 ) -> None:
@@ -222,6 +233,8 @@ async def test_run_until_idle_works_through_any_port(server: MemoryServer) -> No
         await sqs.create_queue("orders")
         await publisher.send("orders", "one", delay=30)
         assert (await run_until_idle(Poller(sqs, "orders", echo))).handled == 1
+        # Nor does it wait for the end of a poll.
+        assert now() < 35
     assert server.messages("orders") == []
 
 
