@@ -247,7 +247,7 @@ async def test_replies_that_fail_do_not_keep_deletes_from_going_out(bench: Bench
     bench.faults.delay("DeleteMessageBatch", 1)
     await bench.ask("a", timeout=500)
     await bench.send("b")
-    poller = Poller(bench.sqs, "orders", sleeper(3), drain_timeout=5)
+    poller = Poller(bench.sqs, "orders", sleeper(2.5), drain_timeout=5)
     run = asyncio.create_task(poller.run())
     await until(lambda: poller.statistics().running == 2)
     poller.stop()

@@ -642,7 +642,7 @@ async def test_poll_for_a_reply_goes_out_though_the_request_stays_behind() -> No
             began = loop.time()
             asking = asyncio.create_task(publisher.request("orders.fifo", "b", group_id="one"))
             await sending
-            [(name, at)] = noting.calls[1:]
+            name, at = noting.calls[1]
             assert name == "receive"
             assert at == pytest.approx(began + REFILL_PATIENCE)
             asking.cancel()
