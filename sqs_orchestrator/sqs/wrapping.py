@@ -67,10 +67,7 @@ class Wrap(Protocol):
 def check_wrap(wrap: object) -> None:
     """Raise `ValueError` where *wrap* is neither `None` nor what can be called as a `Wrap`."""
     if wrap is not None and not (
-        callable(wrap)
-        and not isinstance(wrap, type)
-        and is_coroutine_function(wrap)
-        and takes_two(wrap)
+        callable(wrap) and is_coroutine_function(wrap) and takes_two(wrap)
     ):
         raise ValueError(
             f"wrap is a coroutine function, async def wrap(call, call_next), not {shown(wrap)}"

@@ -8,6 +8,7 @@ import pytest
 
 from sqs_orchestrator.errors import AccessDenied, QueueError
 from sqs_orchestrator.retry import retrying
+from sqs_orchestrator.sqs.attempts import attempt
 
 
 def failing(times: int, error: QueueError) -> tuple[Callable[[], Awaitable[str]], list[float]]:
@@ -35,6 +36,25 @@ async def test_passing_failures_are_tried_again() -> None:
     gaps = [later - earlier for earlier, later in itertools.pairwise(moments)]
     for gap, most in zip(gaps, (0.1, 0.2, 0.4), strict=True):
         assert most / 2 <= gap <= most
+
+
+async def test_attempts_are_counted_while_it_is_tried_again_and_no_longer() -> None:
+    attempts: list[int] = []
+    fails = 3
+
+    async def call() -> None:
+        attempts.append(attempt.get())
+        if len(attempts) <= fails:
+            raise QueueError(transient=True)
+
+    await retrying(call, until=10.0)
+    assert attempts == [1, 2, 3, 4]
+    assert attempt.get() == 1
+    attempts.clear()
+    fails = 1000
+    with pytest.raises(QueueError):
+        await retrying(call, until=10.0)
+    assert attempt.get() == 1
 
 
 async def test_lasting_failure_is_raised_before_the_time_is_over() -> None:

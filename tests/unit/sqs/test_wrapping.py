@@ -4,6 +4,7 @@ wrongly."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import inspect
 import logging
@@ -255,24 +256,49 @@ async def test_call_that_a_wrap_breaks_off_may_have_been_done() -> None:
 
 async def test_last_of_several_calls_by_one_wrap_counts() -> None:
     port = Recording()
+    outcomes: list[QueueError | None] = []
 
     async def insist(call: Call, call_next: CallNext) -> Any:
-        port.failure = QueueError("first", transient=True)
-        with pytest.raises(QueueError, match="first"):
-            await call_next(call)
-        port.failure = None
-        await call_next(call)
+        for port.failure in outcomes:
+            with contextlib.suppress(QueueError):
+                await call_next(call)
         raise KeyError("bug")
 
+    outcomes = [QueueError("first"), None]
     assert await called(WrappedSQS(port, insist), "send") == CALLS["send"][3]
+    outcomes = [None, QueueError("second")]
+    with pytest.raises(QueueError, match="second"):
+        await called(WrappedSQS(port, insist), "send")
 
 
-async def test_error_of_the_port_that_is_none_of_sqs_s_is_not_blamed_on_the_wrap() -> None:
+async def test_call_that_was_broken_off_is_the_last_though_another_failed_before() -> None:
+    class Silent(Recording):
+        async def send(self, *_: Any) -> None:
+            self.calls.append(("send", (), {}))
+            if len(self.calls) == 1:
+                raise QueueError("first")
+            await asyncio.Event().wait()
+
+    async def insist(call: Call, call_next: CallNext) -> Any:
+        with contextlib.suppress(QueueError):
+            await call_next(call)
+        async with asyncio.timeout(0):
+            await call_next(call)
+
+    with pytest.raises(QueueError, match="TimeoutError") as caught:
+        await called(WrappedSQS(Silent(), insist), "send")  # type: ignore[arg-type]
+    assert caught.value.maybe_done
+
+
+async def test_error_of_the_port_that_is_none_of_sqs_s_is_not_blamed_on_the_wrap(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     port = Recording()
     port.failure = RuntimeError("the SQS client is closed")
     with pytest.raises(RuntimeError) as caught:
         await called(WrappedSQS(port, passing), "send")
     assert caught.value is port.failure
+    assert caplog.records == []
 
 
 async def test_cancelling_passes_through() -> None:
