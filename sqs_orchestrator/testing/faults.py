@@ -14,23 +14,9 @@ from typing import Any, Final, TypeAlias
 
 from ..errors import AccessDenied, QueueError, QueueNotFound, Throttled, fresh_copy
 from ..sqs.port import Failure
+from ..sqs.transport import OPERATIONS
 
-__all__ = ["OPERATIONS", "Faults", "Gate"]
-
-OPERATIONS: Final = (
-    "SendMessageBatch",
-    "ReceiveMessage",
-    "DeleteMessageBatch",
-    "ChangeMessageVisibilityBatch",
-    "GetQueueUrl",
-    "CreateQueue",
-    "GetQueueAttributes",
-    "ListQueues",
-    "ListQueueTags",
-    "TagQueue",
-    "UntagQueue",
-    "DeleteQueue",
-)
+__all__ = ["Faults", "Gate"]
 
 AnError: TypeAlias = QueueError | type[QueueError]
 
