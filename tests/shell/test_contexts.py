@@ -233,7 +233,7 @@ async def test_count_of_repeated_lines_carries_nothing_of_the_request_that_cause
 async def nothing() -> None: ...
 
 
-async def test_host_runs_its_tasks_in_copies_of_its_context() -> None:
+async def test_owner_runs_its_tasks_in_copies_of_its_context() -> None:
     seen: list[Any] = []
 
     async def work() -> None:
@@ -243,7 +243,7 @@ async def test_host_runs_its_tasks_in_copies_of_its_context() -> None:
     async def closing() -> None:
         await work()
 
-    owner = TaskOwner("host", closing)
+    owner = TaskOwner("owner", closing)
     await carrying(OWNER, owner.start)
 
     async def spawn() -> None:
@@ -271,7 +271,7 @@ async def test_task_factory_that_knows_no_context_serves() -> None:
     before = loop.get_task_factory()
     loop.set_task_factory(lambda loop, coroutine: asyncio.Task(coroutine, loop=loop))
     try:
-        owner = TaskOwner("host", nothing)
+        owner = TaskOwner("owner", nothing)
         carried.set(OWNER)
         await owner.start()
         carried.set("a request")
@@ -285,7 +285,7 @@ async def test_task_factory_that_knows_no_context_serves() -> None:
 
 async def test_deferred_call_is_made_in_the_context_of_its_owner() -> None:
     seen: list[Any] = []
-    owner = TaskOwner("host", nothing)
+    owner = TaskOwner("owner", nothing)
     await carrying(OWNER, owner.start)
 
     async def ask() -> None:

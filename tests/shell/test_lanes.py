@@ -142,7 +142,7 @@ async def lanes_to(server: Server, policy: Policy = STANDARD) -> AsyncIterator[L
     async def closing() -> None:
         pass
 
-    owner = TaskOwner("host", closing)
+    owner = TaskOwner("owner", closing)
     await owner.start()
     try:
         yield Lanes(owner, server, lambda url: policy, name="SendMessageBatch")
@@ -434,7 +434,7 @@ async def test_entry_remembers_that_it_may_have_been_done(server: Server) -> Non
     assert entry.outcomes == []
 
 
-async def test_unexpected_error_reaches_the_batch_and_not_the_host(
+async def test_unexpected_error_reaches_the_batch_and_not_the_owner(
     server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     def stumble(batch: Sequence[Item]) -> Sequence[str]:
@@ -764,7 +764,7 @@ async def test_withdrawn_and_expired_entries_do_not_travel_in_a_later_part(serve
     assert entries[8].outcomes == [REFUSALS["SQS"]]
 
 
-async def test_host_that_ends_meanwhile_ends_the_parts(server: Server) -> None:
+async def test_owner_that_ends_meanwhile_ends_the_parts(server: Server) -> None:
     server.refuses_batches(REFUSALS["SQS"], over(350))
     async with lanes_to(server) as lanes:
         entries = items("abcdefghij")
@@ -901,7 +901,7 @@ async def test_flush_waits_for_further_tries(server: Server) -> None:
         assert entry.outcomes == ["id of a"]
 
 
-async def test_lanes_of_a_host_that_ended_forget_what_waited(server: Server) -> None:
+async def test_lanes_of_an_owner_that_ended_forget_what_waited(server: Server) -> None:
     async with lanes_to(server, PATIENT) as lanes:
         add(lanes, items("abc"))
         await asyncio.sleep(0.1)
@@ -912,7 +912,7 @@ async def test_lanes_of_a_host_that_ended_forget_what_waited(server: Server) -> 
     assert server.sent == []
 
 
-async def test_lanes_of_a_host_that_ended_keep_no_timer_busy(server: Server) -> None:
+async def test_lanes_of_an_owner_that_ended_keep_no_timer_busy(server: Server) -> None:
     server.fails(BUSY)
     async with lanes_to(server) as lanes:
         add(lanes, [Item(f"{number} ") for number in range(30)])

@@ -36,28 +36,28 @@ class Closing:
 
 
 async def started(closing: Callable[[], Awaitable[None]] | None = None) -> TaskOwner:
-    owner = TaskOwner("host", closing or Closing())
+    owner = TaskOwner("owner", closing or Closing())
     await owner.start()
     return owner
 
 
-# ------------------------------------------------------------------------- Host
+# ------------------------------------------------------------------------- TaskOwner
 
 
-async def test_host_left_in_another_task_ends() -> None:
-    owner = TaskOwner("host", Closing())
+async def test_owner_left_in_another_task_ends() -> None:
+    owner = TaskOwner("owner", Closing())
     await asyncio.create_task(owner.start())
     await asyncio.create_task(owner.stop())
     assert owner.ended
     assert not owner.running
 
 
-async def test_host_says_how_it_stands() -> None:
+async def test_owner_says_how_it_stands() -> None:
     def states(owner: TaskOwner) -> list[str]:
         names = ["entered", "running", "stopping", "cancelled", "ended"]
         return [name for name in names if getattr(owner, name)]
 
-    owner = TaskOwner("host", Closing(1))
+    owner = TaskOwner("owner", Closing(1))
     assert states(owner) == []
     assert "use it inside 'async with it'" in str(owner.not_open("a thing", "it"))
     await owner.start()
@@ -70,7 +70,7 @@ async def test_host_says_how_it_stands() -> None:
     assert str(owner.not_open("a thing", "it")) == "a thing is not open any more: it was closed"
 
 
-async def test_host_calls_back_when_all_its_tasks_have_ended() -> None:
+async def test_owner_calls_back_when_all_its_tasks_have_ended() -> None:
     seen: list[str] = []
 
     async def work() -> None:
@@ -89,7 +89,7 @@ async def test_host_calls_back_when_all_its_tasks_have_ended() -> None:
     assert seen == ["task", "first", "second"]
 
 
-async def test_host_closes_while_its_tasks_still_run_then_cancels_them() -> None:
+async def test_owner_closes_while_its_tasks_still_run_then_cancels_them() -> None:
     seen: list[str] = []
 
     async def work() -> None:
@@ -110,7 +110,7 @@ async def test_host_closes_while_its_tasks_still_run_then_cancels_them() -> None
     assert seen == ["closed", "cancelled", "cancelled"]
 
 
-async def test_host_cannot_be_used_twice() -> None:
+async def test_owner_cannot_be_used_twice() -> None:
     owner = await started()
     with pytest.raises(RuntimeError, match="entered before"):
         await owner.start()
@@ -120,7 +120,7 @@ async def test_host_cannot_be_used_twice() -> None:
         await owner.start()
 
 
-async def test_host_that_is_not_running_spawns_nothing() -> None:
+async def test_owner_that_is_not_running_spawns_nothing() -> None:
     owner = TaskOwner("the thing", Closing())
     with pytest.raises(RuntimeError, match="the thing is not running"):
         owner.spawn(asyncio.sleep, 0)
@@ -131,9 +131,9 @@ async def test_host_that_is_not_running_spawns_nothing() -> None:
 
 
 @pytest.mark.asyncio(loop_factories=["virtual"])  # tasks that begin at once leave no time for it
-async def test_entering_cancelled_leaves_no_host_behind() -> None:
+async def test_entering_cancelled_leaves_no_owner_behind() -> None:
     closing = Closing()
-    owner = TaskOwner("host", closing)
+    owner = TaskOwner("owner", closing)
     task = asyncio.create_task(owner.start())
     await asyncio.sleep(0)
     task.cancel()
@@ -180,7 +180,7 @@ async def test_timeout_of_asyncio_does_not_cut_closing_short() -> None:
     assert not task.cancelling()
 
 
-async def test_failed_task_closes_the_host_and_is_logged(
+async def test_failed_task_closes_the_owner_and_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     closing = Closing()
@@ -194,12 +194,12 @@ async def test_failed_task_closes_the_host_and_is_logged(
     assert closing.ended
     assert isinstance(owner.failure, ZeroDivisionError)
     assert "it failed, and the log has why" in str(owner.not_open("a thing", "it"))
-    assert "host failed" in caplog.text
+    assert "owner failed" in caplog.text
     assert "of the background" in caplog.text
     await owner.stop()  # raises nothing
 
 
-async def test_first_failure_of_a_host_is_the_one_to_know() -> None:
+async def test_first_failure_of_an_owner_is_the_one_to_know() -> None:
     async def closing() -> None:
         raise LookupError
 
@@ -223,7 +223,7 @@ async def test_failed_task_does_not_cancel_who_entered() -> None:
     await owner.stop()
 
 
-async def test_pause_ends_when_the_host_is_asked_to_stop() -> None:
+async def test_pause_ends_when_the_owner_is_asked_to_stop() -> None:
     loop = asyncio.get_running_loop()
     ended: list[float] = []
 
@@ -256,7 +256,7 @@ async def test_scope_until_stop_ends_at_once_when_asked_to_stop() -> None:
     assert await task == 3
 
 
-async def test_scope_until_stop_ends_when_a_task_of_the_host_fails() -> None:
+async def test_scope_until_stop_ends_when_a_task_of_the_owner_fails() -> None:
     owner = await started(Closing(10))
 
     async def fail() -> None:
@@ -393,28 +393,28 @@ async def test_flight_without_anybody_waiting_may_fail_in_silence(
     assert not caplog.records
 
 
-async def test_who_waits_for_a_flight_hears_when_the_host_ends() -> None:
+async def test_who_waits_for_a_flight_hears_when_the_owner_ends() -> None:
     owner = await started()
     flights: SingleFlight[int] = SingleFlight(owner)
     only = asyncio.create_task(flights.run("a", Work()))
     await asyncio.sleep(0.5)
     await owner.stop()
-    with pytest.raises(RuntimeError, match="host was closed"):
+    with pytest.raises(RuntimeError, match="owner was closed"):
         await only
     assert not flights._flights
 
 
-async def test_flight_just_begun_when_the_host_ends_leaves_nobody_hanging() -> None:
+async def test_flight_just_begun_when_the_owner_ends_leaves_nobody_hanging() -> None:
     owner = await started()
     flights: SingleFlight[int] = SingleFlight(owner)
     only = asyncio.create_task(flights.run("a", Work()))
     await asyncio.sleep(0)  # asked for, but not begun
     await owner.stop()
-    with pytest.raises(RuntimeError, match="host was closed"):
+    with pytest.raises(RuntimeError, match="owner was closed"):
         await only
 
 
-async def test_flight_asked_for_in_the_turn_in_which_the_host_ends_leaves_nobody_hanging() -> None:
+async def test_flight_asked_for_in_the_turn_in_which_the_owner_ends_leaves_nobody_hanging() -> None:
     asked = asyncio.Event()
 
     async def closing() -> None:
@@ -425,12 +425,12 @@ async def test_flight_asked_for_in_the_turn_in_which_the_host_ends_leaves_nobody
 
     async def ask() -> int:
         asked.set()
-        # The host has its turn now, and cancels what has not even begun.
+        # The owner has its turn now, and cancels what has not even begun.
         return await flights.run("a", Work())
 
     leaving = asyncio.create_task(owner.stop())
     await asyncio.sleep(1)
-    with pytest.raises(RuntimeError, match="host was closed"):
+    with pytest.raises(RuntimeError, match="owner was closed"):
         await ask()
     await leaving
     assert not flights._flights
@@ -471,8 +471,8 @@ async def test_those_who_wait_for_a_flight_go_on_in_the_order_in_which_they_came
     await owner.stop()
 
 
-async def test_flight_of_a_host_that_is_not_running_is_refused() -> None:
-    owner = TaskOwner("host", Closing())
+async def test_flight_of_an_owner_that_is_not_running_is_refused() -> None:
+    owner = TaskOwner("owner", Closing())
     flights: SingleFlight[int] = SingleFlight(owner)
     with pytest.raises(RuntimeError, match="not running"):
         await flights.run("a", Work())
@@ -502,7 +502,7 @@ def test_sole_keeps_groups_of_several() -> None:
     assert unwrap_group(group) is group
 
 
-async def test_host_ends_with_its_loop(caplog: pytest.LogCaptureFixture) -> None:
+async def test_owner_ends_with_its_loop(caplog: pytest.LogCaptureFixture) -> None:
     """asyncio.run() cancels what is left: closing still runs."""
     closing = Closing()
     owner = await started(closing)
@@ -515,7 +515,7 @@ async def test_host_ends_with_its_loop(caplog: pytest.LogCaptureFixture) -> None
     assert not caplog.records
 
 
-async def test_host_of_another_loop_says_so_instead_of_hanging() -> None:
+async def test_owner_of_another_loop_says_so_instead_of_hanging() -> None:
     async def nothing() -> None: ...
 
     owner = TaskOwner("the thing", nothing)
