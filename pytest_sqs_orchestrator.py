@@ -221,11 +221,9 @@ def _wants_virtual_time(metafunc: pytest.Metafunc) -> bool:
         return False
     if not _pytest_asyncio(metafunc.config):
         return False
-    mark, marker = item.get_closest_marker(MARKER), item.get_closest_marker("asyncio")
+    mark = item.get_closest_marker(MARKER)
     time = metafunc.config.getini(MARKER) if mark is None else [*mark.args, ""][0]
     if time not in ("virtual", "real"):
         raise pytest.UsageError(f"{MARKER} is 'virtual' or 'real', not {time!r}")
-    if marker is not None and "loop_factories" in marker.kwargs:
-        return False
     # A loop that other tests share is not ours to choose.
     return time == "virtual" and _loop_scope(item) == "function"

@@ -123,7 +123,8 @@ async def answer(
     codec: Codec | None = None,
 ) -> AsyncIterator[list[Message]]:
     """Answer the requests in *queue* while the body of `async with` runs, in the place of a
-    worker. Gives the list of the messages that were asked; it grows as they come.
+    worker. Gives the list of the messages that were asked; it grows as they come. Leaving waits
+    for the replies on their way, and not for the end of a poll.
 
     Args:
         sqs: The connection: the fixture's, or any other.
@@ -148,8 +149,11 @@ async def answer(
         result = reply(message) if callable(reply) else reply
         return await result if inspect.isawaitable(result) else result
 
-    async with Poller(sqs, queue, handle, codec=codec):
-        yield asked
+    async with Poller(sqs, queue, handle, codec=codec) as poller:
+        try:
+            yield asked
+        finally:
+            poller.stop(drop_poll=True)
 
 
 def sent(sqs: Connection, queue: str) -> list[Message]:

@@ -278,6 +278,13 @@ async def test_answer_calls_a_function_of_the_message(
             await publisher.request("plain", 0)
 
 
+async def test_answer_waits_for_no_poll_on_any_connection(server: MemoryServer) -> None:
+    async with connect(server, strict_queues=False) as sqs:
+        async with answer(sqs, "orders"):
+            await asyncio.sleep(1)
+        assert now() < 2
+
+
 async def test_answer_takes_a_reply_or_an_error(memory: MemoryConnection) -> None:
     with pytest.raises(ValueError, match="not both"):
         async with answer(memory, "orders", 1, error=Reject("no")):

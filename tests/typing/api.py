@@ -10,6 +10,7 @@ import msgspec
 from pydantic import BaseModel
 
 import sqs_orchestrator as so
+from sqs_orchestrator import testing
 
 
 @dataclass
@@ -144,6 +145,14 @@ async def worker(sqs: so.Connection) -> None:
     assert_type(await handle(so.Message("{}")), dict[str, Any])
     assert_type(await poller.run(), None)
     assert_type(poller.statistics(), so.PollerStatistics)
+
+
+async def tests_of_users(sqs: so.Connection) -> None:
+    async with testing.answer(sqs, "orders", error=so.Reject("no", code="sold_out")) as asked:
+        assert_type(asked, list[so.Message])
+    assert_type(await testing.run_until_idle(so.Poller(sqs, "orders")), so.PollerStatistics)
+    assert_type(testing.sent(sqs, "orders"), list[so.Message])
+    assert_type(testing.message({"id": 1}, attributes={"tenant": "a"}), so.Message)
 
 
 def errors(error: so.SQSOrchestratorError) -> None:
