@@ -488,6 +488,15 @@ def dead_letter_attributes(
     return whole
 
 
+def split_dead_letter(attributes: Attributes) -> tuple[dict[str, AttributeValue], dict[str, str]]:
+    """The attributes that a dead letter had before it was one, and why it is one: those of
+    `code`, `reason`, `message_id` and `handler` that it says."""
+    names = {f"{_WHY_DEAD_PREFIX}{field}": field for field in _WHY_DEAD}
+    before = {name: value for name, value in attributes.items() if name not in names}
+    said = {field: _lenient(attributes, name) for name, field in names.items()}
+    return before, {field: text for field, text in said.items() if text is not None}
+
+
 # ------------------------------------------------------------------------- tags
 
 SWEEPING_TAG: Final = "sqs_orchestrator.sweeping"
@@ -548,3 +557,9 @@ def parse_lifetime(tags: Mapping[str, str]) -> Lifetime | None:
 def is_sweeping(tags: Mapping[str, str]) -> bool:
     """Whether the owner of a reply queue says that it sweeps."""
     return SWEEPING_TAG in tags
+
+
+def other_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    """The tags of a reply queue that are not those of its heartbeat: its owner's own."""
+    ours = {SWEEPING_TAG, _RETENTION_TAG, _HEARTBEAT_TAG, _LEGACY_HEARTBEAT_TAG}
+    return {name: value for name, value in tags.items() if name not in ours}
