@@ -135,7 +135,7 @@ def typing(session: nox.Session) -> None:
 
     Arguments after `--` choose one of them: `mypy` or `basedpyright`.
     """
-    install(session, "typing", extras="[testing]")
+    install(session, "typing", extras="[testing,cli]")
     # basedpyright would look into a `.venv` in the root, if there is one.
     options = {"mypy": [], "basedpyright": ["--pythonpath", str(Path(session.bin) / "python")]}
     for checker in session.posargs or options:
@@ -152,7 +152,7 @@ def tests(session: nox.Session) -> None:
         running = ".".join(map(str, sys.version_info[:2]))
         others = ", ".join(each for each in PYTHONS if each != running)
         session.warn(f"NOT CHECKED on Python {others}: 'nox -s pythons' runs the tests there")
-    install(session, "test", extras="[testing]")
+    install(session, "test", extras="[testing,cli]")
     # Without this, `python -m` would put the working directory, and so the source tree,
     # before the installed wheel, in the processes that tests start too.
     session.run("pytest", *session.posargs, env={"PYTHONSAFEPATH": "1"})
@@ -178,7 +178,7 @@ def pythons(session: nox.Session) -> None:
 def tests_lowest(session: nox.Session) -> None:
     """The tests, with the lowest versions of the dependencies that pyproject.toml allows."""
     lowest = [each.replace(">=", "==") for each in PYPROJECT["project"]["dependencies"]]
-    install(session, "test", extras="[testing]", pins=lowest)
+    install(session, "test", extras="[testing,cli]", pins=lowest)
     # The botocore of that time says so itself.
     old = "ignore:datetime.datetime.utcnow:DeprecationWarning"
     session.run("pytest", "-W", old, *session.posargs, env={"PYTHONSAFEPATH": "1"})
@@ -240,7 +240,7 @@ def faults(session: nox.Session) -> None:
             f"ElasticMQ needs Java 17 and Maven, and there is no {' and no '.join(missing)}."
             f" To check nothing on it: nox -s faults -- {WITHOUT_STRICT}"
         )
-    install(session, "test", extras="[testing]")
+    install(session, "test", extras="[testing,cli]")
     for server, paths, settings in FAULTS:
         if without and server == STRICT:
             continue
@@ -262,7 +262,7 @@ def faults(session: nox.Session) -> None:
 @nox.session(default=False)
 def soak(session: nox.Session) -> None:
     """A mixed load for a quarter of an hour: nothing may grow. `tests` runs a minute."""
-    install(session, "test", extras="[testing]")
+    install(session, "test", extras="[testing,cli]")
     env = {"PYTHONSAFEPATH": "1", "SQS_SOAK": "900"}
     options = ["-o", "faulthandler_timeout=1800", "-rP"]
     session.run("pytest", *options, "tests/soak", *session.posargs, env=env)
@@ -280,7 +280,7 @@ def docs(session: nox.Session) -> None:
 @nox.session(default=False)
 def demo(session: nox.Session) -> None:
     """The main job, on an SQS server on this machine."""
-    install(session, extras="[testing]")
+    install(session, extras="[testing,cli]")
     session.run(
         "python", "-m", "sqs_orchestrator", "demo", *session.posargs, env={"PYTHONSAFEPATH": "1"}
     )
@@ -306,7 +306,7 @@ def interop(session: nox.Session) -> None:
             f"This needs Java 17 and Maven, and there is no {' and no '.join(missing)}: NOTHING"
             " was checked."
         )
-    install(session, "test", extras="[testing]")
+    install(session, "test", extras="[testing,cli]")
     for server in (STRICT, VOLUME):
         env = {"PYTHONSAFEPATH": "1", "SQS_INTEROP": "1", "SQS_SERVER": server}
         session.run("pytest", "tests/interop", *session.posargs, env=env)

@@ -73,7 +73,8 @@ def _silent(check: Check) -> None:
 
 def _show(check: Check) -> None:
     sign, style = MARKS[check.state]
-    line = Text(sign, style=style).append(f" {check.name:<38} ", style="not bold")
+    name = f" {check.name:<44} " if check.found else f" {check.name}"
+    line = Text(sign, style=style).append(name, style="not bold")
     console().print(line.append_text(cell(check.found)))
     if check.advice:
         console().print(Text("  → ").append_text(cell(check.advice)))

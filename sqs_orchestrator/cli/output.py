@@ -98,7 +98,8 @@ def cell(value: object, most: int = 500) -> Text:
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
     """A table; columns that begin with `>` are of numbers."""
-    made = Table(box=None, pad_edge=False, header_style="bold")
+    titled = any(name.strip(">") for name in columns)
+    made = Table(box=None, pad_edge=False, header_style="bold", show_header=titled)
     for name in columns:
         right = name.startswith(">")
         made.add_column(name.lstrip(">"), justify="right" if right else "left", overflow="fold")

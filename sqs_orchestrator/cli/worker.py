@@ -69,6 +69,9 @@ def worker(
     if uvloop and importlib.util.find_spec("uvloop") is None:
         raise Usage("--uvloop needs: pip install uvloop")
     logging.basicConfig(level=log_level.upper(), format=LINES)
+    for name in ("aiobotocore", "botocore"):
+        # What they say at each start is nothing to those who run a worker.
+        logging.getLogger(name).setLevel(max(logging.WARNING, logging.root.level))
     lifeline = os.environ.pop(LIFELINE, None)
     if lifeline is None and (processes > 1 or reload):
         options = [f"--app-dir={directory}", f"--log-level={log_level}", *_options_of(aws)]

@@ -1,0 +1,259 @@
+"""The commands as users start them: pipes, signals and exit codes are real."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+import sqs_orchestrator as so
+from sqs_orchestrator.testing import MemorySQS
+from tests.credentials.http_sqs import HttpSQS, running
+
+from .conftest import Shell, dead_letter
+
+pytestmark = pytest.mark.slow
+
+WITHOUT_EXTRA = (
+    "-c",
+    "import sys; sys.modules['{}'] = None; from sqs_orchestrator.cli import main; sys.exit(main())",
+)
+
+
+# ---------------------------------------------------------------------- without the extra
+
+
+@pytest.fixture
+def bare() -> Shell:
+    """Commands that need no server."""
+    return Shell("http://127.0.0.1:1")
+
+
+@pytest.mark.parametrize("module", ["cyclopts", "rich"])
+async def test_without_the_extra_one_line_names_it(bare: Shell, module: str) -> None:
+    python = tuple(part.format(module) for part in WITHOUT_EXTRA)
+    done = await bare("send", "orders", "x", python=python)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.count("\n") == 1
+    assert "pip install 'sqs-orchestrator[cli]'" in done.err
+    done = await bare("--version", python=python)
+    assert (done.code, done.out) == (0, f"{so.__version__}\n")
+    done = await bare("demo", "--help", python=python)
+    assert done.code == 0
+    assert "--requests" in done.out
+
+
+async def test_version_help_and_nothing_at_all(bare: Shell) -> None:
+    done = await bare("--version")
+    assert (done.code, done.out, done.err) == (0, f"{so.__version__}\n", "")
+    done = await bare("--help")
+    assert done.code == 0
+    assert "Send a one-way message" in done.out
+    done = await bare()
+    assert done.code == 2
+    assert "Usage: sqs-orchestrator" in done.out
+    done = await bare("demo", "--requests", "0")
+    assert done.code == 2
+    assert "must be greater than 0" in done.err
+
+
+@pytest.mark.parametrize("name", ["bash", "zsh", "fish"])
+async def test_shells_complete_the_commands(bare: Shell, tmp_path: Path, name: str) -> None:
+    done = await bare("--install-completion", "--shell", name, environment={"HOME": str(tmp_path)})
+    assert done.code == 0, done.err
+    assert "redrive" in texts_below(tmp_path)
+
+
+def texts_below(directory: Path) -> str:
+    return "".join(path.read_text() for path in directory.rglob("*") if path.is_file())
+
+
+async def test_endpoint_that_is_not_there_is_one_line(bare: Shell) -> None:
+    done = await bare("send", "orders", "x")
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith("error: ")
+    assert done.err.count("\n") == 1
+    done = await bare("doctor", "orders")
+    assert done.code == 1
+    assert "→ check the network" in done.out
+
+
+# ------------------------------------------------------------------------------- on servers
+
+
+async def test_whole_way_of_messages_that_are_rejected(
+    shell: Shell, sqs: so.Connection, queue: str
+) -> None:
+    sent = await shell("send", queue, "-a", "tenant=a", data=b'{"id": 1}')
+    assert (sent.code, sent.err) == (0, "")
+    peeked = await shell("peek", queue, "--json")
+    (facts,) = peeked.json
+    assert (facts["message_id"], facts["body"]) == (sent.out.strip(), '{"id": 1}')
+    assert facts["attributes"] == {"tenant": "a"}
+    dead = f"{await sqs.queue_url(queue)}_dlq"
+    assert isinstance(sqs.port.clock.now(), float)
+    for number in range(12):
+        await dead_letter(sqs.port, dead, f"dead {number}")  # type: ignore[arg-type]
+    peeked = await shell("peek", f"{queue}_dlq", "-n", "100")
+    assert peeked.out.count("sold_out: none left (handle)") == 12
+    done = await shell("redrive", queue, "--dry-run")
+    assert done.code == 0
+    assert f"12 messages would be sent back to {queue}" in done.err
+    done = await shell("redrive", queue, "--contains", "dead", "--json")
+    assert (done.code, done.json["sent"]) == (0, 12)
+    assert (await shell("peek", f"{queue}_dlq")).err == "no messages\n"
+    assert len((await shell("peek", queue, "-n", "100", "--json")).json) == 13
+
+
+async def test_doctor_is_content_with_the_servers(shell: Shell, queue: str) -> None:
+    done = await shell("doctor", queue, "--json")
+    assert done.code == 0, done.out
+    assert {"ok"} == {check["state"] for check in done.json}
+
+
+async def test_queues_and_sweep(shell: Shell, sqs: so.Connection) -> None:
+    prefix = f"r{os.urandom(4).hex()}_"
+    idle = {"__IdleQueueRetentionPeriodSeconds": "1"}
+    url = await sqs.port.create_queue(prefix + "0" * 32, {}, idle)
+    (facts,) = (await shell("queues", prefix, "--json")).json
+    assert facts["state"] == "idle"
+    done = await shell("sweep", prefix)
+    assert (done.code, done.out) == (2, f"{url}\n")
+    done = await shell("sweep", prefix, "--yes")
+    assert (done.code, done.out) == (0, f"{url}\n")
+    assert (await shell("queues", prefix)).err == "no queues\n"
+
+
+@pytest.mark.parametrize("environment", [{}, {"NO_COLOR": "1", "TERM": "xterm-256color"}])
+async def test_piped_output_has_no_control_codes_and_is_not_cut(
+    shell: Shell, queue: str, environment: dict[str, str]
+) -> None:
+    assert (await shell("send", queue, "x" * 70, environment=environment)).code == 0
+    outputs = [
+        await shell(*arguments, environment=environment)
+        for arguments in (
+            ("peek", queue),
+            ("queues", queue),
+            ("doctor", queue, "--worker"),
+            ("send", queue, "x", "--repeat", "3"),
+            ("request", f"{queue}x", "x"),
+        )
+    ]
+    for done in outputs:
+        assert "\x1b" not in done.out + done.err
+    assert "x" * 70 in outputs[0].out
+
+
+async def test_reader_that_has_enough_is_no_error(shell: Shell, queue: str) -> None:
+    command = await shell.start("policy", queue)
+    assert command.process.stdout is not None
+    transport = command.process._transport  # type: ignore[attr-defined]
+    transport.get_pipe_transport(1).close()
+    done = await command.ended()
+    assert (done.code, done.err) == (1, "")
+
+
+async def in_flight(sqs: so.Connection, queue: str, count: int) -> None:
+    """Wait until so many messages of the queue are hidden."""
+    url = await sqs.queue_url(queue)
+    name = "ApproximateNumberOfMessagesNotVisible"
+
+    async def so_many() -> bool:
+        return (await sqs.port.get_queue_attributes(url, [name]))[name] == str(count)
+
+    await until(so_many)
+
+
+async def until(seen: Callable[[], Awaitable[bool]]) -> None:
+    """Wait until a server shows what another process has done."""
+    async with asyncio.timeout(30):
+        while not await seen():  # noqa: ASYNC110 - nobody tells us
+            await asyncio.sleep(0.05)
+
+
+async def test_interrupted_peek_gives_back(shell: Shell, sqs: so.Connection, queue: str) -> None:
+    async with so.Publisher(sqs) as publisher:
+        for number in range(3):
+            await publisher.send(queue, f"{number}")
+    command = await shell.start("peek", queue, "-n", "100")
+    await in_flight(sqs, queue, 3)
+    command.process.send_signal(signal.SIGINT)
+    done = await command.ended()
+    assert (done.code, done.out) == (130, "")
+    assert "counts as a receive" in done.err
+    assert done.err.count("\n") == 1
+    await in_flight(sqs, queue, 0)
+
+
+async def test_interrupted_request_is_quiet_and_leaves_no_queue(
+    shell: Shell, sqs: so.Connection, queue: str
+) -> None:
+    prefix = f"r{os.urandom(4).hex()}_"
+    command = await shell.start("request", queue, "x", "--prefix", prefix)
+
+    async def waits() -> bool:
+        return bool((await sqs.port.list_queues(prefix)).urls)
+
+    await until(waits)
+    command.process.send_signal(signal.SIGINT)
+    done = await command.ended()
+    assert (done.code, done.out, done.err) == (130, "", "")
+    assert not (await sqs.port.list_queues(prefix)).urls
+
+
+# ------------------------------------------------------------------------ denied permissions
+
+
+@pytest_asyncio.fixture
+async def guarded() -> AsyncIterator[tuple[Shell, MemorySQS]]:
+    """An SQS that denies what a test says; the queue `orders` is there."""
+    served = HttpSQS()
+    async with running(served) as url:
+        shell = Shell(url)
+        shell.environment["AWS_DEFAULT_REGION"] = "eu-west-1"
+        orders = await served.memory.create_queue("orders", {}, {})
+        await served.memory.create_queue("orders_dlq", {}, {})
+        await dead_letter(served.memory, f"{orders}_dlq")
+        yield shell, served.memory
+        await shell.close()
+
+
+@pytest.mark.parametrize(
+    ("operation", "arguments"),
+    [
+        ("SendMessageBatch", ["send", "orders", "x"]),
+        ("GetQueueUrl", ["send", "orders", "x"]),
+        ("CreateQueue", ["request", "orders", "x"]),
+        ("ReceiveMessage", ["request", "orders", "x"]),
+        ("ListQueues", ["queues"]),
+        ("GetQueueAttributes", ["peek", "orders"]),
+        ("ReceiveMessage", ["peek", "orders_dlq"]),
+        ("SendMessageBatch", ["redrive", "orders_dlq", "--to", "orders"]),
+        ("DeleteMessageBatch", ["redrive", "orders_dlq", "--to", "orders"]),
+        ("ListQueues", ["sweep"]),
+        ("GetQueueAttributes", ["policy", "orders"]),
+        ("GetQueueUrl", ["doctor", "orders"]),
+        ("SendMessageBatch", ["doctor", "orders"]),
+    ],
+)
+async def test_denied_permission_is_one_line_that_names_it(
+    guarded: tuple[Shell, MemorySQS], operation: str, arguments: list[str]
+) -> None:
+    shell, memory = guarded
+    memory.server.faults.fail(operation, so.AccessDenied, times=None)
+    done = await shell(*arguments)
+    assert done.code == 1
+    action = operation.removesuffix("Batch")
+    said = done.out if arguments[0] == "doctor" else done.err
+    assert f"sqs:{action}" in said
+    if arguments[0] != "doctor":
+        (line,) = (line for line in done.err.splitlines() if line.startswith("error: "))
+        assert "doctor" in line
+    if arguments[0] == "redrive":
+        # Never lost: what was not deleted is still there.
+        assert len(memory.server.messages("orders_dlq")) == 1
