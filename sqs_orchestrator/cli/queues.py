@@ -90,7 +90,7 @@ async def _facts_of(sqs: Connection, prefix: str, url: str) -> dict[str, Any] | 
         return None
     now = sqs.port.clock.now()
     lifetime = parse_lifetime(tags)
-    created = counts.get("CreatedTimestamp", "")
+    created = _seconds(counts.get("CreatedTimestamp"))
     heartbeat = None
     if now is not None and lifetime is not None and lifetime.heartbeat_ms is not None:
         heartbeat = max(now - lifetime.heartbeat_ms / 1000, 0.0)
@@ -99,7 +99,7 @@ async def _facts_of(sqs: Connection, prefix: str, url: str) -> dict[str, Any] | 
         "url": url,
         "owner": _owner(prefix, queue_name_of(url)),
         "tags": other_tags(tags),
-        "age_seconds": now - int(created) if now is not None and created.isdigit() else None,
+        "age_seconds": now - created if now is not None and created is not None else None,
         "heartbeat_seconds": heartbeat,
         "retention_seconds": None if lifetime is None else lifetime.retention,
         "messages": _number(counts.get(COUNTS[0])),
@@ -111,6 +111,13 @@ async def _facts_of(sqs: Connection, prefix: str, url: str) -> dict[str, Any] | 
 
 def _number(text: str | None) -> int | None:
     return int(text) if text is not None and text.isdigit() else None
+
+
+def _seconds(text: str | None) -> float | None:
+    try:
+        return float(text or "")  # whole ones by SQS; others show more
+    except ValueError:
+        return None
 
 
 def _owner(prefix: str, name: str) -> str:

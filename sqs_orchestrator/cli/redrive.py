@@ -135,7 +135,7 @@ async def redrive(
     if common.json:
         print_json(facts)
     else:
-        print_table(["", ">"], [(name, each) for name, each in facts.items() if each != 0])
+        print_table(["", ""], [(name, each) for name, each in facts.items() if each != 0])
     return 1 if moved.failed or moved.doubled else 0
 
 

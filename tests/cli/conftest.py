@@ -150,7 +150,7 @@ class Command:
         assert self.process.returncode is not None
         said = self.err + err.decode()
         assert "Traceback" not in said
-        return Result(self.process.returncode, out.decode(), said)
+        return Result(self.process.returncode, (out or b"").decode(), said)
 
 
 class Shell:
@@ -170,13 +170,14 @@ class Shell:
         *arguments: str,
         python: Sequence[str] = PROGRAM,
         environment: Mapping[str, str] | None = None,
+        stdout: int = asyncio.subprocess.PIPE,
     ) -> Command:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             *("-W", "error", *python, *arguments),
             env={**self.environment, **(environment or {})},
             stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
+            stdout=stdout,
             stderr=asyncio.subprocess.PIPE,
         )
         self._started.append(process)

@@ -150,10 +150,10 @@ async def test_piped_output_has_no_control_codes_and_is_not_cut(
 
 
 async def test_reader_that_has_enough_is_no_error(shell: Shell, queue: str) -> None:
-    command = await shell.start("policy", queue)
-    assert command.process.stdout is not None
-    transport = command.process._transport  # type: ignore[attr-defined]
-    transport.get_pipe_transport(1).close()
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = await shell.start("policy", queue, stdout=writing)
+    os.close(writing)
     done = await command.ended()
     assert (done.code, done.err) == (1, "")
 
