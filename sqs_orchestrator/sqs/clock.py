@@ -35,7 +35,7 @@ def epoch_of(date: str | None) -> float | None:
 class Clock:
     """Epoch seconds by SQS's clock; unknown until an answer has shown it."""
 
-    __slots__ = ("_before", "_began", "_best", "_last", "_latest", "_offset", "_sure", "shown")
+    __slots__ = ("_before", "_began", "_best", "_latest", "_offset", "_sure", "date", "shown")
 
     def __init__(self) -> None:
         self.shown: float | None = None
@@ -46,8 +46,9 @@ class Clock:
         """The largest that samples showed: in this window, and in the one before."""
         self._began = 0.0
         self._latest = 0.0
-        self._last = ""
         self._sure = False
+        self.date: str | None = None
+        """The `Date` of the last answer that was taken: again it would show nothing new."""
 
     def observe(self, date: str | None) -> None:
         """Take the `Date` of a successful answer of SQS's that has just arrived.
@@ -55,9 +56,9 @@ class Clock:
         One that cannot be read is passed over.
         """
         # The same text again can only give a smaller offset, since time went on.
-        if not date or date == self._last:
+        if not date or date == self.date:
             return
-        self._last = date
+        self.date = date
         epoch = epoch_of(date)
         if epoch is not None:
             self.observe_epoch(epoch)
@@ -85,7 +86,7 @@ class Clock:
 
     def _forget(self) -> None:
         self._best = self._before = -math.inf
-        self._last = ""
+        self.date = None
 
     def _take(self, epoch: float) -> None:
         now = asyncio.get_running_loop().time()
