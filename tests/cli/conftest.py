@@ -24,6 +24,7 @@ from sqs_orchestrator.core.wire import dead_letter_attributes
 from sqs_orchestrator.sqs.port import SendEntry
 from sqs_orchestrator.testing import MemoryServer, MemorySQS, VirtualTimeLoop
 from sqs_orchestrator.testing import connect as connect_in_memory
+from tests.credentials.http_sqs import HttpSQS, running
 from tests.servers import CREDENTIALS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -134,15 +135,19 @@ class Command:
         self.process = process
         self.err = ""
 
-    async def says(self, text: str) -> None:
-        """Wait until it has said *text* on standard error."""
+    async def line(self) -> None:
+        """Wait for one more line on standard error."""
         assert self.process.stderr is not None
         async with asyncio.timeout(HANGS):
-            while text not in self.err:
-                line = await self.process.stderr.readline()
-                if not line:
-                    raise AssertionError(f"it never said {text!r}: {self.err}")
-                self.err += line.decode()
+            line = await self.process.stderr.readline()
+        if not line:
+            raise AssertionError(f"it said no more: {self.err}")
+        self.err += line.decode()
+
+    async def says(self, text: str) -> None:
+        """Wait until it has said *text* there."""
+        while text not in self.err:
+            await self.line()
 
     async def ended(self, data: bytes | None = None) -> Result:
         async with asyncio.timeout(HANGS):
@@ -213,6 +218,20 @@ async def shell(endpoint_url: str) -> AsyncIterator[Shell]:
     shell = Shell(endpoint_url)
     yield shell
     await shell.close()
+
+
+@pytest_asyncio.fixture
+async def guarded() -> AsyncIterator[tuple[Shell, MemorySQS]]:
+    """An SQS that denies what a test says; the queue `orders` is there."""
+    served = HttpSQS()
+    async with running(served) as url:
+        shell = Shell(url)
+        shell.environment["AWS_DEFAULT_REGION"] = "eu-west-1"
+        orders = await served.memory.create_queue("orders", {}, {})
+        await served.memory.create_queue("orders_dlq", {}, {})
+        await dead_letter(served.memory, f"{orders}_dlq")
+        yield shell, served.memory
+        await shell.close()
 
 
 @pytest_asyncio.fixture

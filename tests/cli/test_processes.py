@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
 import sqs_orchestrator as so
 from sqs_orchestrator.testing import MemorySQS
-from tests.credentials.http_sqs import HttpSQS, running
 
 from .conftest import Shell, dead_letter
 
@@ -207,20 +205,6 @@ async def test_interrupted_request_is_quiet_and_leaves_no_queue(
 
 
 # ------------------------------------------------------------------------ denied permissions
-
-
-@pytest_asyncio.fixture
-async def guarded() -> AsyncIterator[tuple[Shell, MemorySQS]]:
-    """An SQS that denies what a test says; the queue `orders` is there."""
-    served = HttpSQS()
-    async with running(served) as url:
-        shell = Shell(url)
-        shell.environment["AWS_DEFAULT_REGION"] = "eu-west-1"
-        orders = await served.memory.create_queue("orders", {}, {})
-        await served.memory.create_queue("orders_dlq", {}, {})
-        await dead_letter(served.memory, f"{orders}_dlq")
-        yield shell, served.memory
-        await shell.close()
 
 
 @pytest.mark.parametrize(
