@@ -44,33 +44,30 @@ class Queues:
     def __init__(self, owner: TaskOwner, port: Callable[[], SQS], patiently: Patiently) -> None:
         self._port = port
         self._patiently = patiently
-        self._urls: dict[str, str] = {}
+        self.known: dict[str, str] = {}
+        """URLs of queues that need no call any more, by what callers have named the queues by."""
         self._flights: SingleFlight[str] = SingleFlight(owner)
         self._home: str | None = None
 
     # -------------------------------------------------------------------------- URLs
 
-    def known_url(self, queue: str) -> str | None:
-        """The URL of *queue*, where that needs no call."""
-        return self._urls.get(queue)
-
     async def url(self, name_or_url: str) -> str:
         """The URL of a queue: see `Connection.queue_url()`."""
         self._port()  # what is known by now is of no use without it
         check_queue(name_or_url)
-        url = self._urls.get(name_or_url)
+        url = self.known.get(name_or_url)
         if url is None:
             if "/" in name_or_url:
                 url = name_or_url
             else:
                 url = await self._flights.run(name_or_url, lambda: self._look_up(name_or_url))
                 self.at_home(url)
-            self._urls[name_or_url] = url
+            self.known[name_or_url] = url
         return url
 
     def forget_url(self, queue: str) -> None:
         """Ask SQS again for the URL of *queue*: the queue was not there any more."""
-        self._urls.pop(queue, None)
+        self.known.pop(queue, None)
 
     def at_home(self, url: str) -> None:
         """Note that the queue at *url* is in the connection's own account."""
@@ -196,7 +193,7 @@ class Queues:
         return self._made(name, url)
 
     def _made(self, name: str, url: str) -> str:
-        self._urls[name] = url
+        self.known[name] = url
         self.at_home(url)
         return url
 

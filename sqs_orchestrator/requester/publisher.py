@@ -5,6 +5,7 @@ Here stands what programs call. Each call becomes a `Draft`; the `PublisherSessi
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -439,10 +440,12 @@ class Publisher:
 
     def _opened(self) -> PublisherSession:
         """The session, while it takes calls."""
-        self._owner.check_loop()
-        if self._session is None or not self._owner.running or self._owner.stopping:
-            raise self._owner.not_open("the publisher", "Publisher(…)")
-        return self._session
+        owner, session = self._owner, self._session
+        if session is not None and asyncio.get_running_loop() is not session.loop:
+            owner.check_loop()
+        if session is None or not owner.running or owner.stopping:
+            raise owner.not_open("the publisher", "Publisher(…)")
+        return session
 
 
 @dataclass(slots=True)

@@ -129,7 +129,7 @@ class PublisherSession:
         that began at loop time *began*. Entering it sends it."""
         sealed = seal(draft, self._codec)
         expires = began + self._patience
-        url = self.sqs.queues.known_url(draft.queue)
+        url = self.sqs.queues.known.get(draft.queue)
         if url is None:
             url = await self._resolved(draft.queue, self.sqs.queue_url(draft.queue), expires)
         return PendingSend(self, draft, sealed, url, expires)
@@ -141,7 +141,7 @@ class PublisherSession:
         assert timeout is not None
         deadline = began + timeout
         live = self._replies.current
-        url = self.sqs.queues.known_url(queue) if isinstance(queue, str) else None
+        url = self.sqs.queues.known.get(queue) if isinstance(queue, str) else None
         if url is None or live is None or deadline <= self.loop.time():
             # What SQS would refuse should cost neither a call nor a reply queue; then the
             # request queue first, since neither should a wrong name.

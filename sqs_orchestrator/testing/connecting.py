@@ -42,7 +42,7 @@ class MemoryConnection(Connection):
 
     async def queue_url(self, name_or_url: str) -> str:
         # The one way to a queue that somebody names: create_queue() looks its own up elsewhere.
-        if not self.strict_queues and self.queues.known_url(name_or_url) is None:
+        if not self.strict_queues and name_or_url not in self.queues.known:
             _create(self.server, name_or_url)
         return await super().queue_url(name_or_url)
 

@@ -328,7 +328,7 @@ async def test_queue_is_created_with_attributes_and_tags(
     assert queue.attributes["VisibilityTimeout"] == "60"
     assert queue.attributes["SqsManagedSseEnabled"] == "false"
     assert queue.tags == {"team": "a"}
-    assert connection.queues.known_url("orders") == url
+    assert connection.queues.known["orders"] == url
 
 
 async def test_creating_again_gives_the_same_queue(

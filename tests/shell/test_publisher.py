@@ -409,7 +409,7 @@ async def test_queue_deleted_and_made_again_is_found_again(bench: Bench, method:
     with pytest.raises(QueueNotFound) as caught:
         await getattr(bench.publisher, method)("orders", "b")
     assert caught.value.queue == "orders"
-    assert bench.sqs.queues.known_url("orders") is None
+    assert bench.sqs.queues.known.get("orders") is None
     await asyncio.sleep(61)
     await bench.sqs.create_queue("orders")
     await bench.publisher.send("orders", "c")
