@@ -70,7 +70,7 @@ class ReplySender:
         answer = Answer(self, url, body, attributes, size=size, expires=expires, on_end=on_end)
         self._answers.add(answer)
         self._empty.clear()
-        known = self._known.get(url, self._loop.time())
+        known = self._known.get(url, self._loop.time()) if self._known.entries else None
         if known == "gone":
             self._loop.call_soon(self._drop, answer)
             return answer
