@@ -34,6 +34,7 @@ from .requester.publisher import Publisher, PublisherStatistics
 from .requester.reply_queue import ReplyQueue, ReplyQueueStatistics
 from .requester.sweeper import sweep
 from .results import NO_REPLY, Reject, Retry
+from .sqs.port import Failure
 from .sqs.wrapping import Call, Wrap
 from .worker.poller import Poller, PollerStatistics
 
@@ -45,6 +46,7 @@ __all__ = [
     "CodecError",
     "Connection",
     "Draft",
+    "Failure",
     "IncomingMiddleware",
     "InvalidMessage",
     "JSONCodec",

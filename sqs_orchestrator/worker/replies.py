@@ -95,7 +95,7 @@ class Replies:
             queue=reply.reply_queue,
             body=reply.body,
             attributes=dict(attributes) if attributes else {},
-            correlation_id=reply_to.id,
+            correlation_id=reply_to.correlation_id or reply_to.id,
         )
         self.on_way += 1
         if self._middleware and not reply.bare:
