@@ -233,7 +233,7 @@ class Publisher:
             kind="send",
             queue=queue,
             body=body,
-            attributes={} if attributes is None else attributes,
+            attributes=attributes,
             message_type=message_type,
             group_id=group_id,
             deduplication_id=deduplication_id,
@@ -338,7 +338,7 @@ class Publisher:
             kind="request",
             queue=queue,
             body=body,
-            attributes={} if attributes is None else attributes,
+            attributes=attributes,
             message_type=message_type,
             group_id=group_id,
             deduplication_id=deduplication_id,
@@ -430,7 +430,7 @@ class Publisher:
             kind="reply",
             queue=to.queue_url,
             body=body,
-            attributes={} if attributes is None else attributes,
+            attributes=attributes,
             correlation_id=to.id,
         )
         if session.middleware:

@@ -54,6 +54,8 @@ def test_draft_is_frozen_and_replace_makes_another() -> None:
     assert (other.queue, other.body, other.attributes) == ("other", {"id": 1}, {"tenant": "a"})
     assert (draft.queue, draft.body) == ("orders", "a")
     assert copy.deepcopy(draft) == draft
+    assert other.replace(attributes=None).attributes == {}
+    assert "queue='orders'" in repr(draft)
 
 
 @pytest.mark.parametrize(
@@ -132,7 +134,6 @@ def test_reject_is_the_body_of_no_other_draft() -> None:
         ({"attributes": {str(n): "b" for n in range(11)}}, "SQS takes 10"),
         ({"attributes": "b"}, "attributes are a dict"),
         ({"attributes": ""}, "attributes are a dict"),
-        ({"attributes": None}, "attributes are a dict"),
         ({"message_type": ""}, "empty"),
         ({"group_id": "g" * 129}, "128"),
         ({"deduplication_id": "d"}, "for FIFO queues"),
