@@ -55,7 +55,7 @@ def reader(type_: Any) -> Read:
 def make_reader(type_: Any) -> Read:
     """What `reader` remembers."""
     of_builtin = type(type_).__module__ == "builtins" and not isinstance(type_, (type, NoneType))
-    if of_builtin or isinstance(type_, typing.ForwardRef):
+    if of_builtin or isinstance(type_, (str, typing.ForwardRef)):
         raise CodecError(f"pass a type, such as a class, not {shown(type_)}")
     texts = _texts(type_)
     if len(texts) > 1:

@@ -187,6 +187,7 @@ CASES = [
     Case("connect", "profile_name", f"None, {SOME_TEXT}, surrogate, NUL, long"),
     Case("connect", "config", "None"),
     Case("connect", "session", "None"),
+    Case("connect", "wrap", "None"),
     Case("queue_url", "name_or_url", NAMES, "queue"),
     Case("create_queue", "name", NAMES, "queue name"),
     Case("create_queue", "fifo", "False"),
