@@ -1,10 +1,11 @@
 """Keeps a reply queue's tags fresh, so that no sweeper takes it for abandoned.
 
-A heartbeat writes two tags together: the time, by SQS's clock, and how long after it the
-queue is idle. Both belong to the pace at which the *next* one will come. So a fleet that grows
-may slow its heartbeats down whenever it likes: no queue ever waits at a slower pace than the
-one that its tags tell. The same holds while SQS throttles tag calls: `core.pacing.Pacer` slows
-down whoever meets that, until all heartbeats of a fleet get through.
+A heartbeat writes two tags together: the time, by SQS's clock, and the retention: the seconds of
+silence after which the queue is idle. The retention fits the pace at which the *next* heartbeat
+will come. So a fleet that grows may slow its heartbeats down at any time: the tags of a queue
+always tell the pace that its owner keeps. The same holds while SQS throttles tag calls: then
+`core.pacing.Pacer` slows the throttled requesters down, until all heartbeats of a fleet get
+through.
 """
 
 from __future__ import annotations
@@ -35,16 +36,16 @@ and with it the clock that SQS's time is counted on from."""
 class Heartbeat:
     """The heartbeat of one queue.
 
-    Its first is in the creation of the queue, which is a moment ago.
+    The creation of the queue, a moment ago, wrote the first one.
 
     Args:
         port: The port to SQS.
         url: The queue.
-        pacer: How often, and after what silence the queue is idle.
+        pacer: Gives the interval, and the retention.
         legacy: Also write the tag of `python-sqs-client`.
         not_there: Called when SQS says that the queue does not exist. True where it is lost by
             that, which ends the heartbeat.
-        doubtful: The time in its creation has turned out to be wrong: beat at once.
+        doubtful: The time that the creation wrote has turned out to be wrong: beat at once.
         random: Numbers from 0 to 1.
     """
 

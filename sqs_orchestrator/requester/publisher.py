@@ -67,27 +67,31 @@ class PublisherStatistics:
 class Publisher:
     """Sends one-way messages and requests. Use it as an async context manager.
 
-    One publisher serves thousands of concurrent calls, to any number of queues; a process
-    needs no more than one. It may be entered in one task and left in another.
+    One publisher serves thousands of concurrent calls, to any number of queues. A process
+    needs no more than one. You may enter it in one task and leave it in another.
 
-    On leaving, pending requests fail with `ReplyQueueClosed`, queued sends are flushed for
-    up to 5 s, and the reply queue is deleted if the publisher made it. Cancelling does not
-    cut that short.
+    Leaving it fails the pending requests with `ReplyQueueClosed`, flushes the sends that wait for
+    up to 5 s, and deletes the reply queue if the publisher made it. Cancelling does not cut that
+    short.
 
     Args:
         sqs: The connection.
         reply_queue: A reply queue to share. Without one, the publisher makes its own on
             the first `request()`.
-        default_timeout: Seconds for a `request()` without a timeout of its own, and for
-            which `send()` tries again. `math.inf` for no limit.
-        reply_accounts: AWS accounts to answer to by `reply()` beside the connection's own.
+        default_timeout: Seconds for a `request()` without a timeout of its own. `send()` and
+            `reply()` try again for so long. `math.inf` for no limit.
+        reply_accounts: AWS accounts that `reply()` may answer, beside the connection's own.
         codec: Encodes and decodes bodies; JSON by default.
-        middleware: Objects with `async outgoing(draft, call_next)`, which stands around each send,
-            request and reply; the first is the outermost. Several publishers and pollers may
-            share one. What it raises is what the call raises. It may call `call_next` again:
-            each call sends a message of its own, a request under a correlation id of its own.
-            The time that it takes counts towards the timeout of the call, and does not end when
-            that is up: then `call_next` raises `ReplyTimeout` at once.
+        middleware: A list of objects with `async outgoing(draft, call_next)`. That stands around
+            each send, request and reply. The first in the list is the outermost. Several
+            publishers and pollers may share one object. It sees the `Draft` before that is
+            encoded and checked, and may pass on another. It sees the result come back, and may
+            return another: a `Reply` for a request (`Reply.replace`), a message id for a send.
+            What it raises is what the call raises, and counts as a failure. It may call
+            `call_next` not at all, or several times: each time sends one message, a request
+            under a correlation id of its own. Its time counts towards the timeout of the
+            request. It is not interrupted when that is over; but `call_next` then raises
+            `ReplyTimeout` at once. Cancelling the call cancels it.
 
     Raises:
         ValueError: If *default_timeout* is not positive, or an argument is of a wrong type.
@@ -400,13 +404,13 @@ class Publisher:
         """Answer a request later, from any process; returns once SQS has the reply.
 
         The handler returned `NO_REPLY` and kept `Message.reply_to`, or the text that it
-        turns into. Tried again for `default_timeout`. Cancelling withdraws a reply that has
-        not left yet.
+        turns into. The publisher tries again for `default_timeout`. Cancelling withdraws a
+        reply that has not left yet.
 
-        The address is checked as a poller checks it: it must name a reply queue in the
-        connection's own account, or one of `reply_accounts`, and in its region. Which account
-        is the connection's own, the URL of any queue tells that it has made or found by name;
-        where there is none yet, SQS is asked for that of the reply queue.
+        The publisher checks the address as a poller does: it must name a reply queue in the
+        connection's own account, or one of `reply_accounts`, and in its region. The URL of any
+        queue that the connection has made or found by name tells which account is its own. If
+        there is none yet, the publisher asks SQS for the URL of the reply queue.
 
         Args:
             reply_to: Where to, from `Message.reply_to` or `str` of it.

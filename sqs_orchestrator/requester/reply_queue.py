@@ -36,11 +36,12 @@ from .live_queue import Counts, LiveQueue, ReplyQueueSettings
 logger = get_logger(__name__)
 
 VISIBILITY_TIMEOUT = 5
-"""Seconds. Longer than any delete lingers, so that no reply is received twice; short, since
-a receive whose answer got lost hides its replies for this long."""
+"""Seconds. It is longer than any delete lingers, so that no reply is received twice. It is short,
+since a receive whose answer got lost hides its replies for so long."""
 
 DELETE_LINGER = 1.5
-"""Seconds that the delete of a reply waits for company: a reply seen twice is harmless."""
+"""Seconds for which the delete of a reply waits for others: a reply that comes twice does no
+harm."""
 
 YOUNG_INTERVAL = 0.25
 
@@ -97,12 +98,12 @@ class ReplyQueueStatistics:
 
 
 class ReplyQueue:
-    """A temporary queue for replies, with its receive task, heartbeat and sweeper.
+    """A temporary queue for replies, with its receives, its heartbeat and its sweeper.
 
     A `Publisher` makes its own. Make one yourself to share it among several publishers, or
-    to choose its settings. Use it as an async context manager; it may be entered in one
-    task and left in another. The queue is created when first needed, and deleted on
-    leaving; requests that still wait then fail with `ReplyQueueClosed`.
+    to choose its settings. Use it as an async context manager. You may enter it in one task and
+    leave it in another. The first request creates the queue, and leaving deletes it; requests
+    that still wait then fail with `ReplyQueueClosed`.
 
     Args:
         sqs: The connection.
@@ -110,13 +111,14 @@ class ReplyQueue:
             only to prefixes that they know (`Poller(reply_queue_prefixes=…)`), and
             processes with the same prefix sweep each other's abandoned queues.
         heartbeat_interval: Seconds between heartbeats. In fleets of hundreds of processes
-            it grows by itself, to stay below SQS's limit on tagging; and wherever SQS
-            throttles that, until it no longer does. The retention grows with it.
+            it grows by itself, to stay below SQS's limit on tagging. It grows too while SQS
+            throttles tag calls. The retention grows with it.
         idle_retention: Seconds without a heartbeat after which others may delete the
             queue. At least three heartbeats.
         message_retention: Whole seconds that SQS keeps a reply, at least 60.
-        sweep_interval: Seconds between looks for abandoned queues; `None`: never. Then the
-            size of the fleet stays unknown, and heartbeats slow down only once throttled.
+        sweep_interval: Seconds between sweeps for abandoned queues; `None` for no sweeps. Then
+            the size of the fleet stays unknown, and heartbeats slow down only once SQS
+            throttles them.
         legacy: Also mark the queue and the requests as `python-sqs-client` expects.
         attributes: More attributes for the queue, by SQS's names, such as a KMS key.
         tags: More tags for the queue, such as those for cost allocation.

@@ -1,13 +1,12 @@
 """What a publisher has from entering to leaving: it carries drafts out.
 
-The way of a request: its draft is sealed, and a `PendingRequest` made of it, which joins the next
-batch of its queue's lane and the reply queue's table. Whatever ends it first - its reply, an
-error of the lane, the loss of the reply queue, its timer, leaving the publisher - resolves the one
-future that the caller awaits; then it is taken out of table and lane. No task is spent on a
-request, and nothing is left of one that has ended.
+The way of a request: its draft is sealed and becomes a `PendingRequest`. That joins the lane of its
+queue, and the table of the reply queue. The caller awaits its future. What comes first resolves
+the future: the reply, an error of the lane, the loss of the reply queue, the timer, or the end of
+the publisher. Then the request leaves lane and table. It needs no task, and nothing is left of it.
 
-The first request to a queue has to wait before that: until the queue's URL is known, and a reply
-queue made. Those waits are shared with others (`SingleFlight`), so one who gives up disturbs none.
+The first request to a queue waits before that, until the queue's URL is known and there is a reply
+queue. All who need one of these share one wait (`SingleFlight`), so who gives up disturbs no other.
 """
 
 from __future__ import annotations

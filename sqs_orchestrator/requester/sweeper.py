@@ -1,6 +1,8 @@
-"""Finds and deletes the reply queues whose owners are gone: `Sweeper` for a requester, as it
-runs, and `sweep()` for a cron job. What may be deleted, and by whom, is decided in
-`core.ring`; here its actions are carried out."""
+"""Finds and deletes the reply queues whose owners are gone.
+
+`Sweeper` does it for a requester, while that runs; `sweep()` does it for a cron job. `core.ring`
+decides who may delete which queue. This module carries out what it decides.
+"""
 
 from __future__ import annotations
 
@@ -32,14 +34,14 @@ PATIENCE: Final = 30.0
 """Seconds for which one call of a sweep is tried again."""
 
 RARELY: Final = 12
-"""Intervals until sweeping is tried again that was not allowed."""
+"""Intervals to wait after a sweep that was not allowed, before the next try."""
 
 A_LOOK: Final = 20
-"""Queues looked at in such a try. The rest is left to those who are allowed to: while nobody
-says that he sweeps, each sweep would go all around the ring."""
+"""Queues that such a try looks at. The rest is for the processes that are allowed to sweep: while
+no process says that it sweeps, each sweep would go all around the ring."""
 
 GIVEN_UP: Final = 3
-"""Failures in a row after which a process no longer says that it sweeps."""
+"""After so many failures in a row, a process no longer says that it sweeps."""
 
 COUNTS: Final = (
     "ApproximateNumberOfMessages",
@@ -51,15 +53,15 @@ COUNTS: Final = (
 class Sweeper:
     """The sweeper of one requester.
 
-    Its queue was created with the mark that its owner sweeps. While sweeping is not allowed
-    or does not work, the mark is taken from it, so that the sweepers before it in the ring
-    walk on.
+    A tag on the requester's queue says that its owner sweeps; the creation of the queue wrote it.
+    While sweeping is not allowed or does not work, the sweeper takes the tag away. Then the
+    sweepers before it in the ring walk on.
 
     Args:
         port: The port to SQS.
         prefix: What the names of the fleet's reply queues begin with.
         url: The requester's own queue.
-        pacer: How often to sweep; it hears the size of the fleet whenever a sweep has seen it.
+        pacer: Gives the interval. Each sweep tells it the size of the fleet.
         random: Numbers from 0 to 1.
     """
 
