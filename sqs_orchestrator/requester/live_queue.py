@@ -197,8 +197,7 @@ class LiveQueue:
         receivers = self.receivers
         # Each request may have one reply coming; those that were asked for come elsewhere.
         while (
-            self._over is None
-            and (room := len(self.waiters) - receivers.in_flight * BATCH_ENTRIES) > 0
+            (room := len(self.waiters) - receivers.in_flight * BATCH_ENTRIES) > 0
             and self._owner.running
             and receivers.ask(room)
         ):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import math
 import traceback
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ import pytest_asyncio
 
 from sqs_orchestrator import (
     AccessDenied,
+    Draft,
     InvalidMessage,
     JSONCodec,
     MessageTooLarge,
@@ -704,6 +707,15 @@ async def test_timeout_says_that_replies_could_not_be_read(bench: Bench) -> None
     assert isinstance(caught.value.__cause__, Throttled)
 
 
+async def test_timeout_names_no_trouble_that_is_over(bench: Bench) -> None:
+    bench.faults.fail("ReceiveMessage", AccessDenied)
+    with pytest.raises(AccessDenied):
+        await bench.publisher.request("orders", "a", timeout=5)
+    with pytest.raises(ReplyTimeout, match="Either no worker took it in time") as caught:
+        await bench.publisher.request("orders", "b", timeout=50)
+    assert caught.value.__cause__ is None
+
+
 async def test_trouble_of_another_queue_is_not_named(server: MemoryServer) -> None:
     async with publishing(server, "orders", "other") as bench:
         bench.faults.fail("GetQueueUrl", Throttled, times=None, queue="other")
@@ -833,6 +845,35 @@ async def test_memory_of_a_confirmed_request_holds_no_body(bench: Bench) -> None
     assert waiting.body == ""
     assert not waiting.attributes
     request.cancel()
+
+
+@pytest.mark.parametrize("method", ["send", "request"])
+async def test_memory_of_what_is_pending_holds_no_draft(bench: Bench, method: str) -> None:
+    bench.faults.hold("SendMessageBatch")
+    tasks = [bench.task(getattr(bench.publisher, method)("orders", n)) for n in range(10)]
+    await asyncio.sleep(1)
+    assert len(bench.session.pending) == 10
+    assert not [each for each in gc.get_objects() if type(each) is Draft]
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+
+
+@pytest.mark.parametrize("method", ["send", "request"])
+async def test_error_of_a_call_is_freed_with_its_last_reference(bench: Bench, method: str) -> None:
+    bench.faults.fail("SendMessageBatch", AccessDenied, times=None)
+    gc.collect()
+    gc.disable()
+    try:
+        freed: list[weakref.ref[BaseException]] = []
+        try:
+            await getattr(bench.publisher, method)("orders", "a")
+        except AccessDenied as error:
+            freed.append(weakref.ref(error))
+        await asyncio.sleep(1)
+        assert freed[0]() is None, "no cycle holds it"
+    finally:
+        gc.enable()
 
 
 # ------------------------------------------------------------------- cancelling

@@ -517,6 +517,22 @@ async def test_loss_is_noticed_by_the_heartbeat_of_an_idle_queue(bench: Bench) -
         assert (await bench.publisher.request("orders", "a")).body == "a"
 
 
+async def test_queue_that_is_lost_is_looked_after_no_longer(bench: Bench) -> None:
+    await asyncio.sleep(400)
+    before = bench.replies.statistics()
+    assert before.heartbeats
+    url = bench.live.url
+    bench.server.drop(url)
+    [request] = await asked(bench)
+    assert isinstance(await ended(request), ReplyQueueLost)
+    assert bench.replies.statistics().heartbeats == before.heartbeats, "they are still counted"
+    await bench.publisher.ready()
+    bench.server.log.clear()
+    await asyncio.sleep(1000)
+    assert not [call for call in bench.server.log if queue_name_of(url) in str(call.queue)]
+    assert bench.replies.statistics().heartbeats > before.heartbeats
+
+
 async def test_queue_that_is_too_young_is_waited_for(server: MemoryServer) -> None:
     server.create(server.account, "orders", {}, {})
     await asyncio.sleep(2)
