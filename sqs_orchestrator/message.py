@@ -141,13 +141,15 @@ class Message(_Frozen):
         reply_to: Where a reply is wanted; `None` for a one-way message.
         content_type: The media type of the body, where it is neither plain text nor JSON.
         time_remaining: Seconds for which the requester will wait from now on.
+        queue_url: The URL of the queue that it came from.
 
     Raises:
         ValueError: If an argument is of a wrong type.
     """
 
-    __slots__ = ("_expires", "_reply_attributes", "_request", "_time")
+    __slots__ = ("_expires", "_queue_url", "_reply_attributes", "_request", "_time")
 
+    _queue_url: str | None
     _reply_attributes: dict[str, Any] | None
     _request: Request
     _expires: float
@@ -166,10 +168,12 @@ class Message(_Frozen):
         reply_to: ReplyTo | None = None,
         content_type: str | None = None,
         time_remaining: float = math.inf,
+        queue_url: str | None = None,
     ) -> None:
         _check_made(body, attributes, message_id, content_type)
         _check_text("message_type", message_type)
         _check_text("group_id", group_id)
+        _check_text("queue_url", queue_url)
         check_type("receive_count", receive_count, int, "an int from 1 on")
         if isinstance(receive_count, bool) or not 1 <= receive_count < 2**31:
             raise ValueError(f"receive_count is an int from 1 on, not {shown(receive_count)}")
@@ -186,16 +190,20 @@ class Message(_Frozen):
         _set(self, "_request", Request(reply_to, None, message_type, content_type))
         _set(self, "_attributes", dict(attributes or {}))
         _set(self, "_reply_attributes", None)
+        _set(self, "_queue_url", queue_url)
         _expire(self, time_remaining)
 
     @classmethod
-    def received(cls, received: Received, request: Request, clock: Clock) -> Message:
+    def received(
+        cls, received: Received, request: Request, clock: Clock, queue_url: str | None = None
+    ) -> Message:
         """The message that has just been received, and whose attributes say *request*."""
         message = cls.__new__(cls)
         _set(message, "_received", received)
         _set(message, "_request", request)
         _set(message, "_attributes", None)
         _set(message, "_reply_attributes", None)
+        _set(message, "_queue_url", queue_url)
         if request.time_to_live is None:
             _set(message, "_expires", math.inf)
             return message
@@ -223,6 +231,7 @@ class Message(_Frozen):
         _set(message, "_request", self._request)
         _set(message, "_attributes", self._attributes if attributes is None else dict(attributes))
         _set(message, "_reply_attributes", self.reply_attributes)
+        _set(message, "_queue_url", self._queue_url)
         _set(message, "_expires", self._expires)
         if self._expires != math.inf:
             _set(message, "_time", self._time)
@@ -237,6 +246,11 @@ class Message(_Frozen):
             _set(self, "_reply_attributes", {})
         assert self._reply_attributes is not None
         return self._reply_attributes
+
+    @property
+    def queue_url(self) -> str | None:
+        """The URL of the queue that the message came from; `None` where a test made it."""
+        return self._queue_url
 
     @property
     def message_type(self) -> str | None:
@@ -293,6 +307,7 @@ class Message(_Frozen):
             "group_id": self.group_id,
             "reply_to": self.reply_to,
             "content_type": self.content_type,
+            "queue_url": self.queue_url,
         }
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -166,6 +166,11 @@ class Publisher:
         if self._own_reply_queue:
             await self._replies.aclose()
 
+    @property
+    def reply_queue(self) -> ReplyQueue:
+        """The reply queue: the one that it was given, or its own."""
+        return self._replies
+
     async def ready(self) -> None:
         """Create the reply queue now, rather than on the first request.
 

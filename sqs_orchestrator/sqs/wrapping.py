@@ -10,7 +10,7 @@ call was not made, or was broken off, it failed for a transient reason.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from ..core.callables import is_coroutine_function, takes_two
@@ -19,7 +19,7 @@ from ..core.limits import LIST_QUEUES_PAGE
 from ..errors import QueueError
 from ..logs import get_logger
 from .attempts import attempt
-from .port import SQS, Failure, Page, Received, SendEntry
+from .port import SQS, Attributes, Failure, Page, Received, SendEntry
 
 __all__ = ["Call", "Wrap", "WrappedSQS", "check_wrap"]
 
@@ -40,6 +40,9 @@ class Call:
         entries: How many messages a batch call sends, deletes or extends; 1 for all other calls.
         attempt: 1, and one more for each failure in a row before it, where the library tries
             again: an operation on a queue, the batches for one queue, the receives from one.
+        message_attributes: Of `SendMessageBatch`, the attributes of each message, those of the
+            library included, in the shape of the SQS API
+            (`{"DataType": "String", "StringValue": "…"}`). Empty for all other calls.
     """
 
     operation: str
@@ -47,6 +50,7 @@ class Call:
     queue_name: str | None = None
     entries: int = 1
     attempt: int = 1
+    message_attributes: Sequence[Attributes] = field(default=(), repr=False, compare=False)
 
 
 class Wrap(Protocol):
@@ -90,7 +94,14 @@ class WrappedSQS:
 
     async def send(self, queue_url: str, entries: Sequence[SendEntry]) -> list[str | Failure]:
         return await self._around(
-            _about("SendMessageBatch", queue_url, len(entries)),
+            Call(
+                "SendMessageBatch",
+                queue_url,
+                queue_url.rpartition("/")[2],
+                len(entries),
+                attempt.get(),
+                [entry.attributes for entry in entries],
+            ),
             lambda: self._port.send(queue_url, entries),
             _is_list_of(len(entries)),
         )

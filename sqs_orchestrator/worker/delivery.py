@@ -88,15 +88,16 @@ class Delivery:
         return self.message.group_id or ""
 
 
-def read(received: Received, clock: Clock, now: float) -> Delivery:
-    """A message that has just been received, and what its attributes say."""
+def read(received: Received, clock: Clock, now: float, queue_url: str | None = None) -> Delivery:
+    """A message that has just been received from that queue, and what its attributes say."""
     fault: str | None = None
     try:
         request = wire.parse_request(received.attributes)
     except wire.Malformed as malformed:
         request = wire.Request(malformed.reply_to)
         fault = malformed.reason
-    return Delivery(received, request, Message.received(received, request, clock), fault, now)
+    message = Message.received(received, request, clock, queue_url)
+    return Delivery(received, request, message, fault, now)
 
 
 class Deliveries(dict[str, Delivery]):

@@ -158,7 +158,7 @@ class Engine:
                 self._take_again(known, received, now)
                 continue
             try:
-                delivery = read(received, self._port.clock, now)
+                delivery = read(received, self._port.clock, now, self.url)
                 if received.system.get("ApproximateReceiveCount", "1") != "1":
                     counts["redelivered"] += delivery.message.receive_count > 1
             except Exception:

@@ -183,3 +183,21 @@ async def test_wrap_may_delay_a_call_and_cancelling_ends_the_delay(server: Memor
             await sending
     assert ended == ["SendMessageBatch"]
     assert server.messages("orders") == []
+
+
+async def test_a_call_that_sends_shows_the_attributes_of_its_messages(server: MemoryServer) -> None:
+    seen: list[Call] = []
+
+    async def wrap(call: Call, call_next: CallNext) -> Any:
+        seen.append(call)
+        return await call_next(call)
+
+    async with connect(server, wrap=wrap) as sqs, Publisher(sqs) as publisher:
+        await sqs.create_queue("orders")
+        await asyncio.gather(
+            publisher.send("orders", "a", attributes={"n": "1"}), publisher.send("orders", "b")
+        )
+    (sending,) = [call for call in seen if call.operation == "SendMessageBatch"]
+    assert sending.message_attributes == [{"n": {"DataType": "String", "StringValue": "1"}}, {}]
+    assert not any(call.message_attributes for call in seen if call is not sending)
+    assert "StringValue" not in repr(sending)  # which goes to logs

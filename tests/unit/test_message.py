@@ -241,6 +241,18 @@ def test_repr_tells_the_facts_and_cuts_the_body_short() -> None:
     assert repr(Reply("short", message_id="m")) == "Reply(body='short', message_id='m')"
 
 
+def test_message_knows_its_queue() -> None:
+    url = "https://sqs.eu-west-1.amazonaws.com/123456789012/orders"
+    message = Message.received(Received("m1", "handle", "x"), wire.Request(), Clock(), url)
+    assert message.queue_url == url
+    assert message.replace(body="y").queue_url == url
+    assert pickle.loads(pickle.dumps(message)).queue_url == url
+    assert message == Message("x", message_id="m1", queue_url=url)
+    assert Message("x").queue_url is None
+    with pytest.raises(ValueError, match="queue_url is a str or None"):
+        Message("x", queue_url=5)  # type: ignore[arg-type]
+
+
 def test_repr_is_short_whatever_the_attributes_are() -> None:
     value = {"DataType": "String", "StringValue": "\x1b" + "x" * 600_000}
     received = Received("id", "handle", "body", {"long": value})
