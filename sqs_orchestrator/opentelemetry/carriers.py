@@ -1,0 +1,93 @@
+"""The trace context in message attributes, by the propagator that the program has configured.
+
+SQS takes ten attributes, and the library uses two to six of them: how many, only the message that
+is about to leave shows. So `attempts` gives what to try, the whole context first. What SQS would
+refuse is refused before anything is sent, so that trying costs nothing but time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from opentelemetry import propagate, trace
+from opentelemetry.context import Context
+from opentelemetry.propagators.textmap import Getter
+
+from ..drafts import Draft
+from ..errors import InvalidMessage, MessageTooLarge
+
+MOST_ATTRIBUTES: Final = 10
+"""Attributes of a message (SQS Developer Guide, message metadata)."""
+
+MOST_OWN: Final = 6
+"""The most that the library itself uses of them."""
+
+
+class _Getter(Getter[Mapping[str, Any]]):
+    """Reads text from attributes, as plain values or in the shape of the SQS API."""
+
+    def get(self, carrier: Mapping[str, Any], key: str) -> list[str] | None:
+        value = carrier.get(key)
+        if isinstance(value, Mapping):
+            value = value.get("StringValue")
+        return [value] if isinstance(value, str) else None
+
+    def keys(self, carrier: Mapping[str, Any]) -> list[str]:
+        return list(carrier)
+
+
+_GETTER: Final = _Getter()
+
+
+def context_in(attributes: Mapping[str, Any]) -> Context:
+    """The context that a message carries; an empty one where it carries none."""
+    if not attributes:
+        return Context()
+    return propagate.extract(attributes, Context(), _GETTER)
+
+
+def span_context_in(attributes: Mapping[str, Any]) -> trace.SpanContext | None:
+    """The creation context of a message; `None` where it carries none."""
+    if not attributes:
+        return None
+    found = trace.get_current_span(context_in(attributes)).get_span_context()
+    return found if found.is_valid else None
+
+
+def attributes_for(context: Context) -> dict[str, str]:
+    """The attributes that carry *context*."""
+    carrier: dict[str, str] = {}
+    propagate.inject(carrier, context)
+    # SQS refuses empty values.
+    return {name: value for name, value in carrier.items() if value}
+
+
+def without_context(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """*attributes* without those of a context."""
+    fields = propagate.get_global_textmap().fields
+    return {name: value for name, value in attributes.items() if name not in fields}
+
+
+def attempts(draft: Draft, carrier: Mapping[str, str]) -> Iterator[tuple[Draft, dict[str, str]]]:
+    """*draft* with the context in it, and with less and less of that: all, its first attribute
+    (`traceparent`), nothing. Each with the part that is in it."""
+    own = draft.attributes
+    part = dict(carrier)
+    while True:
+        yield draft.replace(attributes={**own, **part}) if part else draft, part
+        if not part:
+            return
+        part = dict(list(part.items())[:1]) if len(part) > 1 else {}
+
+
+def for_want_of_room(error: Exception, draft: Draft, part: Mapping[str, str]) -> bool:
+    """Whether *draft* may have been refused for the *part* of a context that was added to it."""
+    if not part:
+        return False
+    if isinstance(error, MessageTooLarge):
+        added = sum(len(name) + len("String") + len(value) for name, value in part.items())
+        return 0 < error.limit < error.size <= error.limit + added
+    # The library does not say which of its checks it was.
+    most = len(draft.attributes) + len(part) + MOST_OWN
+    return isinstance(error, InvalidMessage) and most > MOST_ATTRIBUTES

@@ -1,0 +1,170 @@
+"""What is measured: the instruments of OpenTelemetry's messaging conventions, and the library's.
+
+Some are recorded by the middleware and the wrap as things happen. The others are asked for: they
+are counters in `statistics()` of the objects given to `Telemetry.observe`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final
+from weakref import WeakSet
+
+from opentelemetry.metrics import CallbackOptions, Meter, Observation
+
+from ..requester.publisher import Publisher
+from ..requester.reply_queue import ReplyQueue
+from ..worker.poller import Poller
+from .conventions import Attributes, destination
+
+Observed = Poller | Publisher | ReplyQueue
+
+SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
+"""The boundaries that the conventions ask for."""
+
+COUNTS: Final = tuple(range(11))
+
+# By kind of object: the field of its statistics, the name and unit of the instrument, and what it
+# tells. Those that only grow are counters, the others gauges.
+COUNTERS: Final[dict[type, list[tuple[str, str, str, str]]]] = {
+    Poller: [
+        ("redelivered", "messages.redelivered", "{message}", "Received more than once."),
+        ("expired", "messages.expired", "{message}", "Requests that nobody waits for any more."),
+        ("released", "messages.released", "{message}", "Gone back to the queue unhandled."),
+        ("dead_lettered", "messages.dead_lettered", "{message}", "Moved by the library itself."),
+        ("extensions", "visibility.extensions", "{extension}", "Extensions that SQS confirmed."),
+        ("extensions_failed", "visibility.extensions.failed", "{extension}", "Those that failed."),
+        ("replies_dropped", "replies.dropped", "{message}", "Too late, or refused by SQS."),
+    ],
+    ReplyQueue: [
+        ("unmatched", "replies.unmatched", "{message}", "Replies that nobody waited for."),
+        ("lost", "reply_queues.lost", "{queue}", "Reply queues that vanished."),
+        ("swept", "reply_queues.swept", "{queue}", "Abandoned queues of others, deleted."),
+    ],
+}
+GAUGES: Final[dict[type, list[tuple[str, str, str, str]]]] = {
+    Poller: [
+        ("waiting", "messages.waiting", "{message}", "Received, and waiting for a place."),
+        ("consecutive_failures", "receives.failing", "{call}", "Receives that failed in a row."),
+        ("seconds_since_poll", "poll.age", "s", "Since a receive last succeeded."),
+    ],
+    Publisher: [("unsent", "messages.unsent", "{message}", "Waiting for their batch.")],
+    ReplyQueue: [("fleet", "reply_queues.fleet", "{queue}", "Reply queues with this prefix.")],
+}
+
+
+class Instruments:
+    """All instruments of one meter."""
+
+    def __init__(self, meter: Meter) -> None:
+        histogram, counter = meter.create_histogram, meter.create_counter
+        self.operation_duration = histogram(
+            "messaging.client.operation.duration",
+            "s",
+            "Duration of messaging operation initiated by a producer or consumer client.",
+            explicit_bucket_boundaries_advisory=SECONDS,
+        )
+        self.sent_messages = counter(
+            "messaging.client.sent.messages",
+            "{message}",
+            "Number of messages producer attempted to send to the broker.",
+        )
+        self.consumed_messages = counter(
+            "messaging.client.consumed.messages",
+            "{message}",
+            "Number of messages that were delivered to the application.",
+        )
+        self.process_duration = histogram(
+            "messaging.process.duration",
+            "s",
+            "Duration of processing operation.",
+            explicit_bucket_boundaries_advisory=SECONDS,
+        )
+        self.request_duration = histogram(
+            "sqs_orchestrator.request.duration",
+            "s",
+            "Duration of requests, from the call until its reply or its error.",
+            explicit_bucket_boundaries_advisory=SECONDS,
+        )
+        self.batch_size = histogram(
+            "sqs_orchestrator.batch.size",
+            "{message}",
+            "Messages in one call that sends, deletes or extends.",
+            explicit_bucket_boundaries_advisory=COUNTS,
+        )
+        self.poll_size = histogram(
+            "sqs_orchestrator.poll.size",
+            "{message}",
+            "Messages that one poll brought.",
+            explicit_bucket_boundaries_advisory=COUNTS,
+        )
+        self.context_dropped = counter(
+            "sqs_orchestrator.context.dropped",
+            "{message}",
+            "Messages without room for the trace context, or for all of it.",
+        )
+        self.pending = meter.create_up_down_counter(
+            "sqs_orchestrator.requests.pending", "{request}", "Requests that wait for their reply."
+        )
+        self.running = meter.create_up_down_counter(
+            "sqs_orchestrator.handlers.running", "{handler}", "Handlers that run."
+        )
+        self._began: dict[str, dict[object, float]] = {}
+        self._observed: WeakSet[Observed] = WeakSet()
+        meter.create_observable_gauge(
+            "sqs_orchestrator.handlers.oldest",
+            [self._oldest],
+            "s",
+            "For how long the handler has run that has run longest; 0 where none runs.",
+        )
+        for kinds, create in (
+            (COUNTERS, meter.create_observable_counter),
+            (GAUGES, meter.create_observable_gauge),
+        ):
+            for kind, fields in kinds.items():
+                for field, name, unit, text in fields:
+                    create(f"sqs_orchestrator.{name}", [self._sums(kind, field)], unit, text)
+
+    # ---------------------------------------------------------------- handlers at work
+
+    def begin(self, queue: str) -> object:
+        """A handler begins. Returns what `end` takes."""
+        token = object()
+        self._began.setdefault(queue, {})[token] = time.monotonic()
+        self.running.add(1, destination(queue).for_metrics)
+        return token
+
+    def end(self, queue: str, token: object) -> None:
+        """It has ended."""
+        del self._began[queue][token]
+        self.running.add(-1, destination(queue).for_metrics)
+
+    def _oldest(self, _: CallbackOptions) -> Iterator[Observation]:
+        now = time.monotonic()
+        # Readers ask from threads of their own. A list is made at once, whoever adds meanwhile.
+        for queue, began in list(self._began.items()):
+            first = list(began.values())[:1]
+            age = now - first[0] if first else 0.0
+            yield Observation(age, destination(queue).for_metrics)
+
+    # -------------------------------------------------------------- what is asked for
+
+    def observe(self, observed: Observed) -> None:
+        """Ask it for its statistics, for as long as it exists."""
+        self._observed.add(observed)
+
+    def _sums(self, kind: type, field: str) -> Callable[[CallbackOptions], Iterable[Observation]]:
+        def observations(_: CallbackOptions) -> Iterator[Observation]:
+            sums: dict[str, float] = {}
+            for each in list(self._observed):
+                if isinstance(each, kind):
+                    value: Any = getattr(each.statistics(), field)
+                    if value is not None:
+                        queue = each.queue if isinstance(each, Poller) else ""
+                        sums[queue] = sums.get(queue, 0) + value
+            for queue, value in sums.items():
+                attributes: Attributes = destination(queue).for_metrics
+                yield Observation(value, attributes)
+
+        return observations
