@@ -49,9 +49,7 @@ class Pending(Outgoing, Generic[T]):
         sealed: Sealed,
         url: str,
         expires: float,
-        *,
         deadline: float = math.inf,
-        deduplication_id: str | None,
     ) -> None:
         super().__init__(
             sealed.body,
@@ -61,7 +59,7 @@ class Pending(Outgoing, Generic[T]):
             deadline=deadline,
             delay=sealed.delay,
             group_id=draft.group_id,
-            deduplication_id=deduplication_id,
+            deduplication_id=draft.deduplication_id,
         )
         self.queue = draft.queue
         """The queue as the sender named it."""
@@ -107,13 +105,6 @@ class PendingSend(Pending[str]):
 
     __slots__ = ()
 
-    def __init__(
-        self, session: PublisherSession, draft: Draft, sealed: Sealed, url: str, expires: float
-    ) -> None:
-        super().__init__(
-            session, draft, sealed, url, expires, deduplication_id=draft.deduplication_id
-        )
-
     def done(self, result: str | None) -> None:
         self._confirmed = True
         if not self.future.done():
@@ -144,23 +135,14 @@ class PendingRequest(Pending[Reply]):
         live: LiveQueue,
         deadline: float,
     ) -> None:
-        deduplication_id = draft.deduplication_id
-        if deduplication_id is None and url.endswith(".fifo"):
-            # Two equal questions are two questions.
-            deduplication_id = draft.correlation_id
-        super().__init__(
-            session,
-            draft,
-            sealed,
-            url,
-            deadline,
-            deadline=deadline,
-            deduplication_id=deduplication_id,
-        )
+        super().__init__(session, draft, sealed, url, deadline, deadline)
         assert draft.correlation_id is not None
         self.correlation_id = draft.correlation_id
         self._timeout = draft.timeout
         self._live = live
+        if self.deduplication_id is None and url.endswith(".fifo"):
+            # Two equal questions are two questions.
+            self.deduplication_id = draft.correlation_id
 
     def __enter__(self) -> Self:
         self._live.register(self)
