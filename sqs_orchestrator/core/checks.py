@@ -13,8 +13,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any, Final
 
-from ..errors import InvalidMessage, MessageTooLarge
-from .limits import DELAY, GROUP_ID_CHARACTERS, MESSAGE_BYTES
+from ..errors import InvalidMessage
+from .limits import DELAY, GROUP_ID_CHARACTERS
 
 # SQS names the characters that it takes. This has the others: they are few, and compile faster.
 NOT_FOR_SQS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
@@ -51,17 +51,6 @@ def text_of(value: object) -> str:
 
 
 # ------------------------------------------------------------------- characters
-
-
-def check_body(body: str) -> None:
-    """Check that SQS takes *body*.
-
-    Raises:
-        InvalidMessage: It is empty, or has a character that SQS refuses.
-    """
-    if not body:
-        raise InvalidMessage("the body is empty: SQS refuses empty bodies")
-    checked(body, "body")
 
 
 def checked(text: object, what: str) -> str:
@@ -108,21 +97,6 @@ def message_bytes(body: str, attributes: Mapping[str, Mapping[str, Any]]) -> int
 
 def _utf8_bytes(text: str) -> int:
     return len(text.encode("utf-8", "surrogatepass"))
-
-
-def check_size(size: int, queue: str | None = None) -> None:
-    """Check a message's size, which is its `message_bytes`.
-
-    Raises:
-        MessageTooLarge: It is more than SQS takes.
-    """
-    if size > MESSAGE_BYTES:
-        raise MessageTooLarge(
-            f"the message has {size} bytes with its attributes, and SQS takes {MESSAGE_BYTES}",
-            queue=queue,
-            size=size,
-            limit=MESSAGE_BYTES,
-        )
 
 
 def check_group_id(group_id: object) -> None:

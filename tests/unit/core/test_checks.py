@@ -9,19 +9,18 @@ from hypothesis import strategies as st
 
 from sqs_orchestrator.core.attributes import to_attributes
 from sqs_orchestrator.core.checks import (
-    check_body,
     check_deduplication_id,
     check_delay,
     check_flag,
     check_group_id,
-    check_size,
     check_text,
     check_type,
+    checked,
     checked_tags,
     message_bytes,
 )
 from sqs_orchestrator.core.wire import RESERVED
-from sqs_orchestrator.errors import InvalidMessage, MessageTooLarge
+from sqs_orchestrator.errors import InvalidMessage
 from tests.unit.strategies import attribute_names, plain_values, sqs_text
 
 
@@ -39,7 +38,7 @@ def test_every_character_is_judged_as_sqs_does() -> None:
     wrong = []
     for code in range(0x110000):
         try:
-            check_body(chr(code))
+            checked(chr(code), "body")
             taken = True
         except InvalidMessage:
             taken = False
@@ -52,15 +51,15 @@ def test_every_character_is_judged_as_sqs_does() -> None:
 def test_body_is_judged_by_its_characters(body: str) -> None:
     bad = next((i for i, character in enumerate(body) if not sqs_takes(character)), None)
     if bad is None:
-        check_body(body)
+        checked(body, "body")
     else:
         with pytest.raises(InvalidMessage, match=f"U\\+{ord(body[bad]):04X} at position {bad},"):
-            check_body(body)
+            checked(body, "body")
 
 
 def test_empty_body_is_invalid() -> None:
     with pytest.raises(InvalidMessage, match="empty"):
-        check_body("")
+        checked("", "body")
 
 
 @given(sqs_text, st.dictionaries(attribute_names, plain_values))
@@ -71,14 +70,6 @@ def test_size_counts_bytes_of_body_names_types_and_values(body: str, values: Any
         size += len(name) + len(value["DataType"])
         size += len(value.get("BinaryValue", b"")) + len(value.get("StringValue", "").encode())
     assert message_bytes(body, attributes) == size
-
-
-def test_largest_message_is_taken_and_one_byte_more_is_not() -> None:
-    check_size(1_048_576)
-    with pytest.raises(MessageTooLarge) as caught:
-        check_size(1_048_577, "orders")
-    error = caught.value
-    assert (error.size, error.limit, error.queue) == (1_048_577, 1_048_576, "orders")
 
 
 @pytest.mark.parametrize("check", [check_group_id, check_deduplication_id])

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import sqs_orchestrator
 from sqs_orchestrator.core import limits, names, wire
 from sqs_orchestrator.core.attributes import plain_attributes
-from sqs_orchestrator.core.checks import check_body, message_bytes
+from sqs_orchestrator.core.checks import checked, message_bytes
 from sqs_orchestrator.core.wire import Malformed, ReplyTo
 from sqs_orchestrator.errors import InvalidMessage
 from tests.unit.strategies import any_text, number, sqs_text, string
@@ -367,7 +367,7 @@ def test_unreadable_sequence_counts_as_absent(text: str) -> None:
 def test_error_code_becomes_what_sqs_takes(code: str) -> None:
     attributes = wire.reply_attributes(ReplyTo(URL, "a"), error_code=code)
     written = attributes["ReplyError"]["StringValue"]
-    check_body(written)
+    checked(written, "body")
     assert len(written) <= 256
 
 
@@ -407,7 +407,7 @@ json_values = st.recursive(
 )
 def test_error_survives_its_trip(code: str, kind: str | None, message: str, details: Any) -> None:
     body = wire.error_body(code, kind, message, details)
-    check_body(body)
+    checked(body, "body")
     assert wire.parse_error(body, code) == (code, kind, message, details)
 
 
@@ -431,7 +431,7 @@ def test_error_survives_its_trip(code: str, kind: str | None, message: str, deta
 )
 def test_error_body_is_what_sqs_takes_whatever_the_details(details: Any) -> None:
     body = wire.error_body("code", "Error", "message", details)
-    check_body(body)
+    checked(body, "body")
     assert len(body) <= limits.MESSAGE_BYTES - 8_192  # room for the attributes
     code, kind, message, _ = wire.parse_error(body, "code")
     assert (code, kind, message) == ("code", "Error", "message")

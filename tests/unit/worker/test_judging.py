@@ -14,7 +14,7 @@ from sqs_orchestrator import NO_REPLY, JSONCodec, Message, MessageTooLarge, Reje
 from sqs_orchestrator.codecs import CodecError
 from sqs_orchestrator.core import wire
 from sqs_orchestrator.core.attributes import to_attributes
-from sqs_orchestrator.core.checks import check_body, message_bytes
+from sqs_orchestrator.core.checks import checked, message_bytes
 from sqs_orchestrator.core.limits import MESSAGE_BYTES
 from sqs_orchestrator.core.wire import ReplyTo, Request
 from sqs_orchestrator.drafts import Draft, seal
@@ -276,7 +276,7 @@ def test_there_always_is_an_error_reply_that_can_be_sent(
     reject = Reject(message, details=details)
     reject.code, reject.type = code, kind
     body, attributes, size, _ = sealed(reject)
-    check_body(body)
+    checked(body, "body")
     assert size == message_bytes(body, attributes) <= MESSAGE_BYTES
     for name, value in attributes.items():
         to_attributes({"x": value}, wire.RESERVED)
