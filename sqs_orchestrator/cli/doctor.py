@@ -74,7 +74,6 @@ def _silent(check: Check) -> None:
 def _show(check: Check) -> None:
     sign, style = MARKS[check.state]
     name = f" {check.name:<44} " if check.found else f" {check.name}"
-    line = Text(sign, style=style).append(name, style="not bold")
-    console().print(line.append_text(cell(check.found)))
+    console().print(Text.assemble((sign, style), name, cell(check.found)))
     if check.advice:
         console().print(Text("  → ").append_text(cell(check.advice)))

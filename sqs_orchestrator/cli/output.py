@@ -36,6 +36,9 @@ __all__ = [
     "when",
 ]
 
+ID: Final = 36
+"""Characters of a message id: it is to be copied, and so stays on one line where it can."""
+
 UNLIMITED: Final = 10_000
 """The width of what no terminal shows: nothing is cut there."""
 
@@ -55,8 +58,8 @@ def console(*, stderr: bool = False) -> Console:
 
 def complain(text: str) -> None:
     """One line of what went wrong."""
-    line = Text("error: ", style="bold red")
-    console(stderr=True).print(line.append(printable(" ".join(text.split())), style="not bold"))
+    line = printable(" ".join(text.split()))
+    console(stderr=True).print(Text.assemble(("error: ", "bold red"), line))
 
 
 def note(text: str) -> None:
@@ -102,7 +105,12 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
     made = Table(box=None, pad_edge=False, header_style="bold", show_header=titled)
     for name in columns:
         right = name.startswith(">")
-        made.add_column(name.lstrip(">"), justify="right" if right else "left", overflow="fold")
+        made.add_column(
+            name.lstrip(">"),
+            justify="right" if right else "left",
+            overflow="fold",
+            min_width=ID if name == "id" else None,
+        )
     for row in rows:
         made.add_row(*(cell(each) for each in row))
     return made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -14,7 +15,7 @@ from ..texts import printable
 from .holding import Holding
 from .messages import facts_of, why_of
 from .options import DEFAULTS, FLAG, Common, Failed, Positive
-from .output import cell, console, note, print_json, print_table
+from .output import ago, cell, console, note, print_json, print_table
 
 
 async def peek(
@@ -60,7 +61,7 @@ async def peek(
         if common.json:
             print_json(facts)
         else:
-            _show(facts, full)
+            _show(facts, full, sqs.port.clock.now())
     return 0
 
 
@@ -70,7 +71,7 @@ async def _redrive_policy(sqs: Connection, url: str) -> str | None:
     return found.get("RedrivePolicy")
 
 
-def _show(messages: Sequence[dict[str, Any]], full: bool) -> None:
+def _show(messages: Sequence[dict[str, Any]], full: bool, now: float | None) -> None:
     if not messages:
         note("no messages")
     elif full:
@@ -84,7 +85,7 @@ def _show(messages: Sequence[dict[str, Any]], full: bool) -> None:
         rows = [
             (
                 facts["message_id"],
-                facts["sent"],
+                _age(facts["sent"], now),
                 facts["receives"],
                 facts["type"],
                 why_of(facts),
@@ -92,7 +93,13 @@ def _show(messages: Sequence[dict[str, Any]], full: bool) -> None:
             )
             for facts in messages
         ]
-        print_table(["id", "sent", ">receives", "type", "why rejected", "body"], rows)
+        print_table(["id", ">age", ">receives", "type", "why rejected", "body"], rows)
+
+
+def _age(sent: str | None, now: float | None) -> str:
+    if sent is None or now is None:
+        return ago(None)
+    return ago(now - datetime.fromisoformat(sent).timestamp())
 
 
 def _line(name: str, value: object) -> None:

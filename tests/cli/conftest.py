@@ -184,6 +184,7 @@ class Shell:
             stdin=asyncio.subprocess.PIPE,
             stdout=stdout,
             stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,  # so that a test may do what a terminal does
         )
         self._started.append(process)
         return Command(process)

@@ -65,7 +65,7 @@ async def test_body_comes_from_a_file_or_from_standard_input(
         (["request", "orders", "x", "--prefix", "a b"], 2, "a prefix has"),
         (["request", "orders", "x", "--timeout", "3"], 1, "is a worker running?"),
         (["sand"], 2, 'Did you mean "send"?'),
-        (["send"], 2, "QUEUE requires an argument"),
+        (["send"], 2, "requires an argument"),
     ],
 )
 async def test_what_cannot_work_is_one_line_and_an_exit_code(

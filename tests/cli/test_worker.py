@@ -139,6 +139,23 @@ async def test_interrupt_ends_all_pollers_and_closes_what_they_opened(
     assert (done.code, done.out) == (0, "opened\nclosed\n")
 
 
+async def test_ctrl_c_of_a_terminal_reaches_each_process_once(
+    shell: Shell, queue: str, shop: Path, sqs: so.Connection
+) -> None:
+    worker = await start(shell, shop, queue, "shop:orders", "--processes", "2", log_level="info")
+    await listening(worker, 2)
+    async with so.Publisher(sqs) as publisher:
+        asked = asyncio.create_task(publisher.request(queue, "1", timeout=30))
+        await worker.says("polling")
+        # A terminal sends it to all that run in it.
+        os.killpg(worker.process.pid, signal.SIGINT)
+        done = await worker.ended()
+        asked.cancel()
+    assert done.code == 0
+    assert done.err.count("stops: SIGINT") == 2
+    assert "again" not in done.err
+
+
 async def test_killed_process_is_replaced(
     shell: Shell, queue: str, shop: Path, sqs: so.Connection
 ) -> None:
