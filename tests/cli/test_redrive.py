@@ -113,6 +113,7 @@ async def test_redrive_does_not_go_round_with_what_is_rejected_again(
     async def reject(_: so.Message) -> None:
         raise so.Reject("again", code="no")
 
+    memory.latency = 0.02  # else no time would pass, were it to go round for ever
     for number in range(15):
         await dead_letter(port, f"{orders}_dlq", f"{number}")
     async with connect_in_memory(memory) as sqs, so.Poller(sqs, "orders", reject, concurrency=50):
