@@ -260,6 +260,7 @@ CASES = [
     Case("Message", "group_id", f"None, {ANY_TEXT}"),
     Case("Message", "reply_to", "None"),
     Case("Message", "content_type", f"None, {ANY_TEXT}"),
+    Case("Message", "queue_url", f"None, {ANY_TEXT}"),
     Case("Message", "time_remaining", f"0, -1, inf, -inf, {SECONDS}"),
     Case("Reply", "body", ANY_TEXT),
     Case("Reply", "attributes", f"None, {DICTS}, dict of other keys"),
