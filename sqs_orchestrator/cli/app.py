@@ -3,6 +3,7 @@ the library or the system has said."""
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -60,6 +61,10 @@ def make_app() -> App:
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command; returns the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that knows ASCII only should see a ✓ as something, not as an error.
+            stream.reconfigure(errors="backslashreplace")
     app = make_app()
     if not arguments:
         app.help_print([])

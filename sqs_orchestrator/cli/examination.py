@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, TypeAlias
 from aiobotocore.session import AioSession
 
 from ..connection import Connection
+from ..core.names import account_of, queue_name_of
 from ..core.redrive import dead_letter_queue
 from ..errors import AccessDenied, QueueError, QueueNotFound
 from .options import Common
@@ -114,7 +115,8 @@ class Examination:
             url = await sqs.queue_url(self.queue)
             if "/" in self.queue:
                 # Known without a call.
-                await sqs.patiently(lambda: sqs.port.get_queue_url(url.rpartition("/")[2]))
+                name_of, account = queue_name_of(url), account_of(url)
+                await sqs.patiently(lambda: sqs.port.get_queue_url(name_of, account))
         except QueueNotFound as error:
             return Check(name, "failed", str(error), "create it, or check --region and --profile")
         except AccessDenied as error:

@@ -13,7 +13,7 @@ from ..connection import Connection
 from ..core.limits import BATCH_ENTRIES
 from ..errors import QueueError
 from ..sqs.port import Failure, Received
-from .output import note
+from .output import counted, note
 
 HOLD: Final = 60
 """Seconds after which a message comes back by itself, should this program be killed."""
@@ -52,22 +52,28 @@ class Holding:
             await self.release()
         if self._handles:
             note(
-                f"{len(self._handles)} messages could not be given back: they come back by"
-                f" themselves within {self._hold} s"
+                f"{counted(len(self._handles), 'message')} could not be given back, and will be"
+                f" there again within {self._hold} s"
             )
 
     async def batches(self, limit: int | None = None) -> AsyncIterator[list[Received]]:
         """Up to *limit* messages, each once, as they come; ends when no more come."""
         seen: set[str] = set()
+        again = 0
         while limit is None or len(seen) < limit:
             count = BATCH_ENTRIES if limit is None else min(BATCH_ENTRIES, limit - len(seen))
             received = await self._receive(count)
             new = [each for each in received if each.message_id not in seen]
-            # The same ones again: that was their turn, so there are no others.
-            if not new:
+            if new:
+                again = 0
+                seen.update(each.message_id for each in new)
+                yield new
+                continue
+            # Those whose time is up come again, and are held once more. After a whole round of
+            # them there are no others.
+            again += len(received)
+            if not received or again > len(seen):
                 return
-            seen.update(each.message_id for each in new)
-            yield new
 
     async def _receive(self, count: int) -> list[Received]:
         # Not cancelled under way: nobody would know the handles of what it takes.

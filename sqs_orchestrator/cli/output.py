@@ -27,6 +27,7 @@ __all__ = [
     "cell",
     "complain",
     "console",
+    "counted",
     "note",
     "print_body",
     "print_json",
@@ -118,6 +119,11 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     console().print(table(columns, rows), soft_wrap=False)
+
+
+def counted(number: int, noun: str) -> str:
+    """So many of them."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def ago(seconds: float | None) -> str:

@@ -34,7 +34,7 @@ from .options import (
     Usage,
     attributes_of,
 )
-from .output import cell, note, print_json, print_table, progress
+from .output import cell, counted, note, print_json, print_table, progress
 
 
 @dataclass
@@ -280,5 +280,5 @@ def _show(found: Sequence[dict[str, Any]], target: str, common: Common) -> int:
             for facts in found
         ]
         print_table(["id", "type", "why rejected", "body"], rows)
-        note(f"{len(found)} messages would be sent back to {queue_name_of(target)}")
+        note(f"{counted(len(found), 'message')} would be sent back to {queue_name_of(target)}")
     return 0

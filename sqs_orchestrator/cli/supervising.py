@@ -56,7 +56,7 @@ class _Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._stop, number)
-        note(f"process {os.getpid()} supervises {self._count} worker processes")
+        note(f"process {os.getpid()} supervises {self._count} of its kind")
         watching = None if self._watched is None else loop.create_task(self._watch(self._watched))
         try:
             await together(*(self._keep() for _ in range(self._count)))

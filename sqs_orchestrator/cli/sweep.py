@@ -9,7 +9,7 @@ from typing import Annotated
 from ..core.names import DEFAULT_PREFIX
 from ..requester.sweeper import sweep as sweep_queues
 from .options import DEFAULTS, FLAG, Common, Usage
-from .output import note, print_json
+from .output import counted, note, print_json
 
 
 async def sweep(
@@ -39,7 +39,7 @@ async def sweep(
             if not common.json:
                 for url in idle:
                     print(url)
-                note(f"{len(idle)} idle reply queues with the prefix {prefix}")
+                note(f"{counted(len(idle), 'idle reply queue')} with the prefix {prefix}")
         if not dry_run and (yes or (idle and await _agreed(len(idle)))):
             deleted = await sweep_queues(sqs, prefix)
             if not common.json:
@@ -54,8 +54,8 @@ async def sweep(
 
 async def _agreed(count: int) -> bool:
     if not sys.stdin.isatty():
-        raise Usage(f"{count} queues would be deleted, and nobody can be asked: pass --yes")
-    sys.stderr.write(f"Delete {count} queues? [y/N] ")
+        raise Usage(f"{count} would be deleted, and nobody can be asked: pass --yes")
+    sys.stderr.write(f"Delete {counted(count, 'queue')}? [y/N] ")
     sys.stderr.flush()
     # Read once there is a line: a read that waits would not let Ctrl-C through.
     loop = asyncio.get_running_loop()

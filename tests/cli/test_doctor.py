@@ -105,7 +105,7 @@ async def test_doctor_ends_where_the_queue_cannot_be_found(
     done = await call("doctor", "orders", "--json")
     assert (done.code, states(done)["reachable, with the queue orders"]) == (1, "failed")
     assert "or pass the queue's URL" in done.json[2]["advice"]
-    # With the URL it is not needed, nor is it on the queue.
+    # With the URL it is not needed.
     done = await call("doctor", orders, "--json", "--worker")
     assert done.code == 0
     done = await call("doctor", "elsewhere")

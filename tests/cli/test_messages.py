@@ -184,6 +184,5 @@ async def test_peek_says_what_it_could_not_give_back(
     memory.faults.fail("ChangeMessageVisibilityBatch", so.AccessDenied, times=None)
     done = await call("peek", "orders")
     assert done.code == 0
-    assert (
-        "1 messages could not be given back: they come back by themselves within 60 s" in done.err
-    )
+    assert "1 message could not be given back" in done.err
+    assert "within 60 s" in done.err

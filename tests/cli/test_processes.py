@@ -147,6 +147,16 @@ async def test_piped_output_has_no_control_codes_and_is_not_cut(
     assert "x" * 70 in outputs[0].out
 
 
+async def test_terminal_that_knows_ascii_only_is_no_error(shell: Shell, queue: str) -> None:
+    assert (await shell("send", queue, "größe ✓")).code == 0
+    for arguments in (["peek", queue], ["request", queue, "x", "--timeout", "0.5"]):
+        done = await shell(*arguments, environment={"PYTHONIOENCODING": "ascii"})
+        assert done.code == (0 if arguments[0] == "peek" else 1)
+    done = await shell("doctor", queue, environment={"PYTHONIOENCODING": "ascii"})
+    assert (done.code, done.err) == (0, "")
+    assert "\\u2713 round trip" in done.out
+
+
 async def test_reader_that_has_enough_is_no_error(shell: Shell, queue: str) -> None:
     reading, writing = os.pipe()
     os.close(reading)

@@ -103,7 +103,7 @@ async def test_sweep_asks(
         done = await call("sweep")
     os.close(person)
     assert done.code == 0
-    assert "Delete 1 queues? [y/N]" in done.err
+    assert "Delete 1 queue? [y/N]" in done.err
     assert len(memory.queues) == left
 
 
