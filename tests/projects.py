@@ -22,6 +22,8 @@ class Project:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        # Or pytest would take the settings of whatever project the directory lies in.
+        (path / "pytest.ini").write_text("[pytest]\n", "utf-8")
 
     def write(self, name: str, *parts: str) -> None:
         """Make a file of its parts, each indented in its own way."""
