@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -51,12 +51,14 @@ Attributes = dict[str, str | int | bool]
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """A queue, as spans and metrics name it."""
+    """A queue, as spans and metrics name it. Those that metrics do not tell apart are equal: all
+    the reply queues that a worker ever answered are one."""
 
-    shown: str
+    key: tuple[tuple[str, str | int | bool], ...]
+    shown: str = field(compare=False)
     """What stands in the names of spans, which have to be few: a reply queue's without its id."""
-    for_spans: Attributes
-    for_metrics: Attributes
+    for_spans: Attributes = field(compare=False)
+    for_metrics: Attributes = field(compare=False)
 
     def named(self, operation: str) -> str:
         """The name of a span."""
@@ -88,4 +90,4 @@ def destination(queue: str) -> Destination:
             for_spans[SERVER_ADDRESS] = for_metrics[SERVER_ADDRESS] = host
         if port is not None:
             for_spans[SERVER_PORT] = for_metrics[SERVER_PORT] = port
-    return Destination(shown, for_spans, for_metrics)
+    return Destination(tuple(for_metrics.items()), shown, for_spans, for_metrics)

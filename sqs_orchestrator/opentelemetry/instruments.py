@@ -6,7 +6,9 @@ are counters in `statistics()` of the objects given to `Telemetry.observe`.
 
 from __future__ import annotations
 
+import functools
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 from weakref import WeakSet
@@ -16,7 +18,13 @@ from opentelemetry.metrics import CallbackOptions, Meter, Observation
 from ..requester.publisher import Publisher
 from ..requester.reply_queue import ReplyQueue
 from ..worker.poller import Poller
-from .conventions import Attributes, destination
+from .conventions import (
+    ERROR_TYPE,
+    OPERATION_NAME,
+    Attributes,
+    Destination,
+    destination,
+)
 
 Observed = Poller | Publisher | ReplyQueue
 
@@ -58,22 +66,12 @@ class Instruments:
     """All instruments of one meter."""
 
     def __init__(self, meter: Meter) -> None:
-        histogram, counter = meter.create_histogram, meter.create_counter
+        histogram = meter.create_histogram
         self.operation_duration = histogram(
             "messaging.client.operation.duration",
             "s",
             "Duration of messaging operation initiated by a producer or consumer client.",
             explicit_bucket_boundaries_advisory=SECONDS,
-        )
-        self.sent_messages = counter(
-            "messaging.client.sent.messages",
-            "{message}",
-            "Number of messages producer attempted to send to the broker.",
-        )
-        self.consumed_messages = counter(
-            "messaging.client.consumed.messages",
-            "{message}",
-            "Number of messages that were delivered to the application.",
         )
         self.process_duration = histogram(
             "messaging.process.duration",
@@ -99,19 +97,44 @@ class Instruments:
             "Messages that one poll brought.",
             explicit_bucket_boundaries_advisory=COUNTS,
         )
-        self.context_dropped = counter(
+        self.context_dropped = meter.create_counter(
             "sqs_orchestrator.context.dropped",
             "{message}",
             "Messages without room for the trace context, or for all of it.",
         )
-        self.pending = meter.create_up_down_counter(
-            "sqs_orchestrator.requests.pending", "{request}", "Requests that wait for their reply."
-        )
-        self.running = meter.create_up_down_counter(
-            "sqs_orchestrator.handlers.running", "{handler}", "Handlers that run."
-        )
-        self._began: dict[str, dict[object, float]] = {}
+        # What goes up and down with each message is counted here, and told when it is asked for: to
+        # record it in an instrument of the SDK costs ten times as much.
+        self.sent: Counter[tuple[Destination, str, str | None]] = Counter()
+        """Messages in sending calls, by queue, operation and why they failed."""
+        self.consumed: Counter[tuple[Destination, str, str | None]] = Counter()
+        """Messages that receives brought, likewise."""
+        self._pending: dict[Destination, int] = {}
+        self._running: dict[Destination, dict[object, float]] = {}
         self._observed: WeakSet[Observed] = WeakSet()
+        meter.create_observable_counter(
+            "messaging.client.sent.messages",
+            [functools.partial(_counted, self.sent)],
+            "{message}",
+            "Number of messages producer attempted to send to the broker.",
+        )
+        meter.create_observable_counter(
+            "messaging.client.consumed.messages",
+            [functools.partial(_counted, self.consumed)],
+            "{message}",
+            "Number of messages that were delivered to the application.",
+        )
+        meter.create_observable_up_down_counter(
+            "sqs_orchestrator.requests.pending",
+            [self._count_pending],
+            "{request}",
+            "Requests that wait for their reply.",
+        )
+        meter.create_observable_up_down_counter(
+            "sqs_orchestrator.handlers.running",
+            [self._count_running],
+            "{handler}",
+            "Handlers that run.",
+        )
         meter.create_observable_gauge(
             "sqs_orchestrator.handlers.oldest",
             [self._oldest],
@@ -126,27 +149,39 @@ class Instruments:
                 for field, name, unit, text in fields:
                     create(f"sqs_orchestrator.{name}", [self._sums(kind, field)], unit, text)
 
-    # ---------------------------------------------------------------- handlers at work
+    # ----------------------------------------------------------------- what is under way
 
-    def begin(self, queue: str) -> object:
-        """A handler begins. Returns what `end` takes."""
+    def request_began(self, to: Destination) -> None:
+        """A request begins."""
+        self._pending[to] = self._pending.get(to, 0) + 1
+
+    def request_ended(self, to: Destination) -> None:
+        """It has ended."""
+        self._pending[to] -= 1
+
+    def handler_began(self, to: Destination) -> object:
+        """A handler begins. Returns what `handler_ended` takes."""
         token = object()
-        self._began.setdefault(queue, {})[token] = time.monotonic()
-        self.running.add(1, destination(queue).for_metrics)
+        self._running.setdefault(to, {})[token] = time.monotonic()
         return token
 
-    def end(self, queue: str, token: object) -> None:
+    def handler_ended(self, to: Destination, token: object) -> None:
         """It has ended."""
-        del self._began[queue][token]
-        self.running.add(-1, destination(queue).for_metrics)
+        del self._running[to][token]
+
+    # Readers ask from threads of their own. A list is made at once, whoever adds meanwhile.
+
+    def _count_pending(self, _: CallbackOptions) -> list[Observation]:
+        return [Observation(count, to.for_metrics) for to, count in list(self._pending.items())]
+
+    def _count_running(self, _: CallbackOptions) -> list[Observation]:
+        return [Observation(len(each), to.for_metrics) for to, each in list(self._running.items())]
 
     def _oldest(self, _: CallbackOptions) -> Iterator[Observation]:
         now = time.monotonic()
-        # Readers ask from threads of their own. A list is made at once, whoever adds meanwhile.
-        for queue, began in list(self._began.items()):
-            first = list(began.values())[:1]
-            age = now - first[0] if first else 0.0
-            yield Observation(age, destination(queue).for_metrics)
+        for to, running in list(self._running.items()):
+            first = list(running.values())[:1]
+            yield Observation(now - first[0] if first else 0.0, to.for_metrics)
 
     # -------------------------------------------------------------- what is asked for
 
@@ -168,3 +203,13 @@ class Instruments:
                 yield Observation(value, attributes)
 
         return observations
+
+
+def _counted(
+    counts: Counter[tuple[Destination, str, str | None]], _: CallbackOptions
+) -> Iterator[Observation]:
+    for (to, operation, error), count in list(counts.items()):
+        facts: Attributes = {**to.for_metrics, OPERATION_NAME: operation}
+        if error is not None:
+            facts[ERROR_TYPE] = error
+        yield Observation(count, facts)

@@ -21,7 +21,6 @@ its span among the attributes of the reply, where `outgoing` finds it, as the pa
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -108,19 +107,22 @@ class Telemetry:
         to = destination(draft.queue)
         if draft.kind == "request":
             return await self._request(draft, call_next, to)
+        carrier: dict[str, str] = {}
         given = span_context_in(draft.attributes)
         if given is not None and draft.kind == "send":
             # The caller's own creation context, which stays as it is.
             span = self._start("send", to, SpanKind.CLIENT, None, draft, links=[Link(given)])
-            carrier: dict[str, str] = {}
+            context = trace.set_span_in_context(span)
         else:
-            # That of the handler whose reply it is.
-            parent = None if given is None else context_in(draft.attributes)
-            span = self._start("send", to, SpanKind.PRODUCER, parent, draft)
+            parent = None
             if given is not None:
+                # That of the handler whose reply it is.
+                parent = trace.set_span_in_context(trace.NonRecordingSpan(given))
                 draft = draft.replace(attributes=without_context(draft.attributes))
-            carrier = attributes_for(trace.set_span_in_context(span))
-        token = attach(trace.set_span_in_context(span))
+            span = self._start("send", to, SpanKind.PRODUCER, parent, draft)
+            context = trace.set_span_in_context(span)
+            carrier = attributes_for(context)
+        token = attach(context)
         try:
             message_id = await self._send(draft, carrier, call_next, to)
             span.set_attribute(names.MESSAGE_ID, message_id)
@@ -148,7 +150,7 @@ class Telemetry:
             carrier = attributes_for(trace.set_span_in_context(created))
             created.end()
         measures, facts = self._measures, to.for_metrics
-        measures.pending.add(1, facts)
+        measures.request_began(to)
         began, token = time.perf_counter(), attach(context)
         outcome, failed = "reply", None
         try:
@@ -168,7 +170,7 @@ class Telemetry:
             detach(token)
             span.set_attribute(names.OUTCOME, outcome)
             span.end()
-            measures.pending.add(-1, facts)
+            measures.request_ended(to)
             more: Attributes = {names.OUTCOME: outcome}
             if failed is not None:
                 more[names.ERROR_TYPE] = failed
@@ -200,8 +202,7 @@ class Telemetry:
         self, message: Message, call_next: Callable[[Message], Awaitable[Any]]
     ) -> Any:
         """The middleware around a handler: the span of its work, in the trace of its message."""
-        queue = message.queue_url or ""
-        to = destination(queue)
+        to = destination(message.queue_url or "")
         parent = context_in(message.attributes)
         creator = trace.get_current_span(parent).get_span_context()
         facts: Attributes = {
@@ -228,7 +229,7 @@ class Telemetry:
             alone = trace.set_span_in_context(span, Context())
             message.reply_attributes.update(attributes_for(alone))
         measures = self._measures
-        working = measures.begin(queue)
+        working = measures.handler_began(to)
         began, token = time.perf_counter(), attach(trace.set_span_in_context(span, parent))
         outcome, failed = "handled", None
         try:
@@ -247,7 +248,7 @@ class Telemetry:
             detach(token)
             span.set_attribute(names.OUTCOME, outcome)
             span.end()
-            measures.end(queue, working)
+            measures.handler_ended(to, working)
             more: Attributes = {names.OPERATION_NAME: "process"}
             if failed is not None:
                 more[names.ERROR_TYPE] = failed
@@ -267,7 +268,7 @@ class Telemetry:
         links: list[Link] = []
         if batch:
             found = [span_context_in(each) for each in call.message_attributes]
-            links = _links(found)
+            links = [Link(each) for each in found if each is not None]
             # A call for messages of one trace belongs to that; else to none, also not to that of
             # the task that happens to make it.
             context = Context()
@@ -318,9 +319,13 @@ class Telemetry:
                     Context(),
                     SpanKind.CLIENT,
                     {**_facts_of(call, to), names.BATCH_COUNT: len(received)},
-                    _links([span_context_in(each.attributes) for each in received]),
                     start_time=started,
                 )
+                if span.is_recording():
+                    for each in received:
+                        creator = span_context_in(each.attributes)
+                        if creator is not None:
+                            span.add_link(creator)
                 if failure is not None:
                     _fail(span, failure)
                 span.end()
@@ -328,8 +333,7 @@ class Telemetry:
             if failure is None:
                 facts = {**to.for_metrics, names.OPERATION_NAME: call.operation}
                 self._measures.poll_size.record(len(received), facts)
-                if received:
-                    self._measures.consumed_messages.add(len(received), facts)
+                self._measures.consumed[to, call.operation, None] += len(received)
 
     def _measure(self, call: Call, to: Destination, seconds: float, failed: str | None) -> None:
         facts = {**to.for_metrics, names.OPERATION_NAME: call.operation}
@@ -347,12 +351,11 @@ class Telemetry:
         self._measures.batch_size.record(call.entries, facts)
         if call.operation != "SendMessageBatch":
             return
-        sent = self._measures.sent_messages
+        sent = self._measures.sent
         if not results:
-            sent.add(call.entries, {**facts, names.ERROR_TYPE: failed or "_OTHER"})
-            return
-        for code, count in Counter(map(_code, results)).items():
-            sent.add(count, facts if code is None else {**facts, names.ERROR_TYPE: code})
+            sent[to, call.operation, failed or "_OTHER"] += call.entries
+        for result in results:
+            sent[to, call.operation, _code(result)] += 1
 
     # ------------------------------------------------------------------------ spans
 
@@ -385,10 +388,6 @@ def _facts_of(call: Call, to: Destination) -> Attributes:
     if call.attempt > 1:
         facts[names.ATTEMPT] = call.attempt
     return facts
-
-
-def _links(contexts: Sequence[trace.SpanContext | None]) -> list[Link]:
-    return [Link(each) for each in contexts if each is not None]
 
 
 def _code(result: Any) -> str | None:

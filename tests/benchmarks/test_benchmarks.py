@@ -30,6 +30,7 @@ from tests.benchmarks.programs import Unavailable
 from tests.benchmarks.report import report
 from tests.benchmarks.results import Results, Sample, Spread
 from tests.benchmarks.scenarios import CONCURRENT, scenarios, takes_part
+from tests.benchmarks.telemetry import SETTINGS, measured
 
 
 def sample(scenario: str, contender: str, number: int, seconds: float, cpu: float) -> Sample:
@@ -266,3 +267,13 @@ def test_stretch_stands_for_the_whole_ring() -> None:
     assert stretch.tag_calls == pytest.approx(whole.tag_calls, rel=0.15)
     assert stretch.half_after == pytest.approx(whole.half_after, rel=0.15)
     assert stretch.wronged == 0
+
+
+# ---------------------------------------------------------------------------- telemetry
+
+
+@pytest.mark.server
+async def test_the_price_of_telemetry_is_measured_with_each_setting(small_server: str) -> None:
+    costs = await measured(small_server, rounds=2, count=4, at_a_time=2)
+    assert list(costs) == list(SETTINGS)
+    assert all(len(each) == 2 and min(each) > 0 for each in costs.values())

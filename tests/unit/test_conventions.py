@@ -54,6 +54,13 @@ def test_a_reply_queue_goes_without_its_id(name: str, shown: str) -> None:
     assert to.for_metrics["messaging.destination.template"] == shown
 
 
+def test_reply_queues_are_one_for_metrics() -> None:
+    one, other = (destination(f"{URL}_{digit * 32}") for digit in "ab")
+    assert one == other
+    assert len({one, other, destination(URL)}) == 2
+    assert one.for_spans != other.for_spans
+
+
 @pytest.mark.parametrize("queue", ["", "https://[bad/1/orders", "http://x:port/1/orders"])
 def test_what_cannot_be_read_is_left_out(queue: str) -> None:
     to = destination(queue)
