@@ -271,3 +271,48 @@ def test_reply_is_replaced_in_part() -> None:
     assert reply.body == "a"
     with pytest.raises(ValueError, match="body is a str"):
         reply.replace(body={})  # type: ignore[arg-type]
+
+
+# ----------------------------------------------------------------- replacing
+
+
+def test_replaced_message_is_the_same_but_for_what_was_replaced() -> None:
+    system = {"ApproximateReceiveCount": "3", "SentTimestamp": "1000", "MessageGroupId": "g"}
+    attributes = {"n": {"DataType": "Number", "StringValue": "1"}}
+    to = wire.ReplyTo("https://sqs.eu-west-1.amazonaws.com/123456789012/q", "id")
+    request = wire.Request(to, 60.0, "route", "text/x")
+    message = Message.received(
+        Received("m1", "handle", "secret", attributes, system), request, Clock(), "url"
+    )
+    other = message.replace(body="plain")
+    assert other.body == "plain"
+    assert other == Message(
+        "plain",
+        attributes={"n": 1},
+        message_id="m1",
+        message_type="route",
+        receive_count=3,
+        sent_at=message.sent_at,
+        group_id="g",
+        reply_to=to,
+        content_type="text/x",
+        queue_url="url",
+    )
+    assert other.time_remaining() == pytest.approx(message.time_remaining(), abs=5)
+    assert message.body == "secret"
+    assert message.replace(attributes={"a": "b"}).attributes == {"a": "b"}
+    assert message.replace(attributes={"a": "b"}).body == "secret"
+
+
+def test_replaced_message_shares_what_its_reply_will_carry() -> None:
+    message = Message("a")
+    other = message.replace(body="b").replace(body="c")
+    other.reply_attributes["x"] = 1
+    assert message.reply_attributes == {"x": 1}
+    assert Message("a").reply_attributes == {}
+
+
+@pytest.mark.parametrize("change", [{"body": 1}, {"body": b"x"}, {"attributes": ["x"]}])
+def test_message_is_replaced_by_what_can_be_one(change: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(change))):
+        Message("a").replace(**change)
