@@ -31,7 +31,7 @@ from ..message import Reply
 from ..middleware import Middleware, around
 from ..sending.entries import send_lanes
 from ..sending.reply_sender import ReplySender
-from ..tasks import TaskOwner
+from ..tasks import Changed, TaskOwner
 from .pending import Pending, PendingRequest, PendingSend, not_sent, refused, unconfirmed
 from .reply_queue import ReplyQueue
 
@@ -86,7 +86,7 @@ class PublisherSession:
         """Messages whose senders wait."""
         self.waits: set[anyio.CancelScope] = set()
         """Waits to which leaving gives time to end."""
-        self._wait_ended = asyncio.Event()
+        self._wait_ended = Changed()
         self.sent = 0
         """One-way messages that SQS confirmed."""
         self.replies_sent = 0
@@ -97,9 +97,7 @@ class PublisherSession:
         for request in [each for each in self.pending if isinstance(each, PendingRequest)]:
             request.lose(ReplyQueueClosed, "the publisher was closed while it waited")
         with anyio.move_on_after(FLUSH_PATIENCE):
-            while self.waits:
-                self._wait_ended.clear()
-                await self._wait_ended.wait()
+            await self._wait_ended.until(lambda: not self.waits)
             await self.lanes.flush()
         for scope in list(self.waits):
             scope.cancel()

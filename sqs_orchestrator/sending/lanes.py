@@ -26,7 +26,7 @@ from ..logs import get_logger
 from ..sqs.attempts import attempt
 from ..sqs.failures import error_of_entry, may_pass_in_parts, too_large
 from ..sqs.port import Failure
-from ..tasks import TaskOwner
+from ..tasks import Changed, TaskOwner
 
 logger = get_logger(__name__)
 
@@ -107,7 +107,9 @@ class Lanes(Generic[E]):
         self._lanes: dict[str, _TimedLane[E]] = {}
         self._idle: dict[str, _TimedLane[E]] = {}
         self._limits: TTLCache[int] = TTLCache(LIMIT_KEPT, MOST_LIMITS)
-        self._flushed: asyncio.Event | None = None
+        self._flushing = False
+        """Whether nothing lingers any more."""
+        self._emptied = Changed()
         self.batches = 0
         """Batch calls made."""
         self.leaving: Callable[[], None] | None = None
@@ -126,7 +128,7 @@ class Lanes(Generic[E]):
             if lane is None:
                 lane = _TimedLane(url, self._policy(url))
                 self._limit(lane)
-            lane.flushing = self._flushed is not None
+            lane.flushing = self._flushing
             self._lanes[url] = lane
         if lane.add(entry, entry.size, self._loop.time()):
             self._schedule(lane)
@@ -144,14 +146,12 @@ class Lanes(Generic[E]):
     async def flush(self) -> None:
         """Send all that waits without lingering, and wait until it is done. Entries added
         from now on do not linger either. Cancelling only ends the waiting."""
-        self._flushed = self._flushed or asyncio.Event()
+        self._flushing = True
         for lane in list(self._lanes.values()):
             lane.flushing = True
             self._schedule(lane)
         # Until nothing is left when it looks: what came meanwhile is sent, too.
-        while self._lanes:
-            self._flushed.clear()
-            await self._flushed.wait()
+        await self._emptied.until(lambda: not self._lanes)
 
     def _close(self) -> None:
         """Forget what still waits: nobody is left to send it, nor to hear of it."""
@@ -189,8 +189,8 @@ class Lanes(Generic[E]):
             self._idle[lane.url] = lane
             if len(self._idle) > MOST_IDLE:
                 del self._idle[next(iter(self._idle))]
-        if self._flushed is not None and not self._lanes:
-            self._flushed.set()
+        if self._flushing and not self._lanes:
+            self._emptied.set()
 
     def _pump(self, lane: _TimedLane[E]) -> None:
         """Start the batches that are due, and see to it that the next is not missed."""

@@ -17,6 +17,7 @@ from ..core.names import failover_url
 from ..errors import QueueError, QueueNotFound, SendError
 from ..logs import get_logger
 from ..sqs.port import Attributes
+from ..tasks import Changed
 from .entries import Outgoing
 from .lanes import Lanes
 
@@ -48,8 +49,7 @@ class ReplySender:
         self._known: TTLCache[Literal["gone", "moved"]] = TTLCache(REMEMBERED, MOST_REMEMBERED)
         self.held_up = 0
         """Of the answers on their way, those that wait for a queue which may be too young."""
-        self._empty = asyncio.Event()
-        self._empty.set()
+        self._ended = Changed()
 
     def __len__(self) -> int:
         """Answers on their way."""
@@ -69,7 +69,6 @@ class ReplySender:
         *expires*. *on_end* is called later, never from in here."""
         answer = Answer(self, url, body, attributes, size=size, expires=expires, on_end=on_end)
         self._answers.add(answer)
-        self._empty.clear()
         known = self._known.get(url, self._loop.time()) if self._known.entries else None
         if known == "gone":
             self._loop.call_soon(self._drop, answer)
@@ -87,7 +86,7 @@ class ReplySender:
     async def flush(self) -> None:
         """Send all without lingering, and wait until each has ended."""
         await self._lanes.flush()
-        await self._empty.wait()
+        await self._ended.until(lambda: not self._answers)
 
     def known(self, url: str) -> Literal["gone", "moved"] | None:
         """What was found out of the queue at *url* a while ago, where it was not there."""
@@ -137,8 +136,7 @@ class ReplySender:
 
     def _remove(self, answer: Answer) -> None:
         self._answers.discard(answer)
-        if not self._answers:
-            self._empty.set()
+        self._ended.set()
 
 
 class Answer(Outgoing):

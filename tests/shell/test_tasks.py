@@ -16,7 +16,14 @@ import pytest
 from sqs_orchestrator import Call, Message, Poller, Publisher
 from sqs_orchestrator.errors import AccessDenied, QueueError
 from sqs_orchestrator.requester.reply_queue import REFILL_PATIENCE
-from sqs_orchestrator.tasks import DeferredCall, SingleFlight, TaskOwner, finished, unwrap_group
+from sqs_orchestrator.tasks import (
+    Changed,
+    DeferredCall,
+    SingleFlight,
+    TaskOwner,
+    finished,
+    unwrap_group,
+)
 from sqs_orchestrator.testing import MemoryServer, connect
 from sqs_orchestrator.worker.receive_loop import REFILL_LINGER
 from tests.shell.requesters import timers
@@ -687,3 +694,25 @@ async def test_full_batch_is_followed_by_the_next_poll_at_once() -> None:
             assert len(arrived) == 10
             [_, second, *_] = [at for name, at in noting.calls if name == "receive"]
             assert second == arrived[0]
+
+
+async def test_each_who_waits_for_a_change_waits_until_his_condition_holds() -> None:
+    left = {"a", "b", "c"}
+    changed = Changed()
+    ended: list[tuple[str, float]] = []
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+
+    async def wait(name: str) -> None:
+        await changed.until(lambda: name not in left)
+        ended.append((name, round(loop.time() - began)))
+
+    async with asyncio.TaskGroup() as group:
+        for name in sorted(left):
+            group.create_task(wait(name))
+        for name in ("b", "c", "a"):
+            await asyncio.sleep(1)
+            left.discard(name)
+            changed.set()
+    assert ended == [("b", 1), ("c", 2), ("a", 3)]
+    await changed.until(lambda: not left)
