@@ -50,6 +50,7 @@ def make_app() -> App:
         help="Requests and replies, and one-way messages, over Amazon SQS.",
         sort_key=None,
         help_format="markdown",
+        suppress_keyboard_interrupt=False,  # that would exit here
     )
     for number, command in enumerate(COMMANDS):
         app.command(command, sort_key=number)

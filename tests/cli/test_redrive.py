@@ -134,18 +134,6 @@ async def test_redrive_keeps_to_its_rate(
     assert [later - sent[0] for later in sent] == pytest.approx([0, 5, 10], abs=0.01)
 
 
-async def test_redrive_that_takes_long_reaches_all(
-    call: Call, memory: MemoryServer, port: MemorySQS, orders: str
-) -> None:
-    """What is held comes back while it waits, and is met again."""
-    for number in range(100):
-        body = f"send {number}" if number % 20 == 19 else f"keep {number}"
-        await dead_letter(port, f"{orders}_dlq", body)
-    done = await call("redrive", "orders", "--contains", "send", "--rate", "0.01", "--json")
-    assert (done.json["sent"], done.json["left"]) == (5, 95)
-    assert await counts(port, f"{orders}_dlq") == ("95", "0")
-
-
 async def test_redrive_of_fifo_queues_keeps_groups_and_is_not_doubled_by_lost_answers(
     call: Call, memory: MemoryServer, port: MemorySQS
 ) -> None:

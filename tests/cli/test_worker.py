@@ -43,6 +43,7 @@ async def others(sqs):
     try:
         yield Poller(sqs, QUEUE + "_dlq", handle, wait_time=1)
     finally:
+        await sqs.queue_url(QUEUE)  # which it could not, were the connection closed before
         print("closed", flush=True)
 
 async def later(sqs):
@@ -142,15 +143,18 @@ async def test_interrupt_ends_all_pollers_and_closes_what_they_opened(
 async def test_ctrl_c_of_a_terminal_reaches_each_process_once(
     shell: Shell, queue: str, shop: Path, sqs: so.Connection
 ) -> None:
+    work = "print(1, flush=True); await asyncio.sleep(3)"
+    (shop / "shop.py").write_text(SHOP.replace("await asyncio.sleep(0.3)", work))
     worker = await start(shell, shop, queue, "shop:orders", "--processes", "2", log_level="info")
     await listening(worker, 2)
     async with so.Publisher(sqs) as publisher:
         asked = asyncio.create_task(publisher.request(queue, "1", timeout=30))
-        await worker.says("polling")
+        assert worker.process.stdout is not None
+        await worker.process.stdout.readline()  # it is in work
         # A terminal sends it to all that run in it.
         os.killpg(worker.process.pid, signal.SIGINT)
         done = await worker.ended()
-        asked.cancel()
+        assert (await asked).json()["done"] == 1
     assert done.code == 0
     assert done.err.count("stops: SIGINT") == 2
     assert "again" not in done.err
