@@ -39,6 +39,7 @@ def orders(sqs):
 async def others(sqs):
     print("opened", flush=True)
     async def handle(message):
+        print("handled", flush=True)
         return f"the others' {VERSION}"
     try:
         yield Poller(sqs, QUEUE + "_dlq", handle, wait_time=1)
@@ -137,7 +138,7 @@ async def test_interrupt_ends_all_pollers_and_closes_what_they_opened(
         assert (await publisher.request(f"{queue}_dlq", "x")).body == "the others' 1"
     stop(worker, signal.SIGINT)
     done = await worker.ended()
-    assert (done.code, done.out) == (0, "opened\nclosed\n")
+    assert (done.code, done.out) == (0, "opened\nhandled\nclosed\n")
 
 
 async def test_ctrl_c_of_a_terminal_reaches_each_process_once(
@@ -146,7 +147,8 @@ async def test_ctrl_c_of_a_terminal_reaches_each_process_once(
     work = "print(1, flush=True); await asyncio.sleep(3)"
     (shop / "shop.py").write_text(SHOP.replace("await asyncio.sleep(0.3)", work))
     worker = await start(shell, shop, queue, "shop:orders", "--processes", "2", log_level="info")
-    await listening(worker, 2)
+    processes = await listening(worker, 2)
+    assert worker.process.pid not in {os.getpgid(each) for each in processes}
     async with so.Publisher(sqs) as publisher:
         asked = asyncio.create_task(publisher.request(queue, "1", timeout=30))
         assert worker.process.stdout is not None
@@ -217,7 +219,7 @@ async def test_changed_file_is_loaded_anew(
         assert (await publisher.request(f"{queue}_dlq", "x")).body == "the others' 22"
     stop(worker)
     done = await worker.ended()
-    assert (done.code, done.out) == (0, "opened\nclosed\n" * 2)
+    assert (done.code, done.out) == (0, "opened\nhandled\nclosed\n" * 2)
 
 
 @pytest.mark.parametrize("processes", [[], ["--processes", "2"]])
