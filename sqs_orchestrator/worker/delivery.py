@@ -103,13 +103,14 @@ def read(received: Received, clock: Clock, now: float, queue_url: str | None = N
 class Deliveries(dict[str, Delivery]):
     """The deliveries that a poller holds, by message id.
 
-    What has been dealt with stays among them until SQS cannot hand it out again: where its delete
-    is not certain, for `REMEMBERED` after it may come back.
+    What has been dealt with stays among them until SQS cannot hand it out again. If its delete is
+    not certain, it is remembered for `REMEMBERED` after it may come back.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._remembered: deque[tuple[float, Delivery]] = deque()
+        self.remembered: deque[tuple[float, Delivery]] = deque()
+        """Those whose delete is not certain, and until when."""
 
     def forget(self, delivery: Delivery) -> None:
         """If it comes again, it is a new one."""
@@ -118,12 +119,12 @@ class Deliveries(dict[str, Delivery]):
 
     def remember(self, delivery: Delivery, now: float) -> None:
         """Its delete is not certain."""
-        self._remembered.append((max(now, delivery.hidden_until) + REMEMBERED, delivery))
+        self.remembered.append((max(now, delivery.hidden_until) + REMEMBERED, delivery))
 
     def forget_old(self, now: float) -> None:
         """Forget those that were remembered for long enough."""
-        while self._remembered and self._remembered[0][0] <= now:
-            _, delivery = self._remembered.popleft()
+        while self.remembered and self.remembered[0][0] <= now:
+            _, delivery = self.remembered.popleft()
             # It may have come again meanwhile.
             if delivery.hidden_until + REMEMBERED <= now:
                 self.forget(delivery)

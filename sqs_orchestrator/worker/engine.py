@@ -149,7 +149,8 @@ class Engine:
     def _take(self, batch: list[Received]) -> None:
         """Hold messages that have just been received, and let them wait for their turn."""
         now = self._loop.time()
-        self.deliveries.forget_old(now)
+        if self.deliveries.remembered:
+            self.deliveries.forget_old(now)
         counts = self._counts
         for received in batch:
             counts["received"] += 1

@@ -16,8 +16,8 @@ class PollerStatistics:
         duplicates: Of those, how many were in work here already, or dealt with and about to be
             deleted: they were not begun again.
         handled: Handlers that returned.
-        failed: Handlers that raised, `Reject` and `Retry` apart, and those that returned
-            what cannot be sent.
+        failed: Handlers that raised, `Reject` and `Retry` apart; and replies that could not be
+            sent, because of what the handler returned or what their middleware raised.
         rejected: Messages that handlers rejected, and those that the library itself did.
         retried: Messages that handlers wanted again later.
         expired: Requests deleted unhandled, since nobody waits for their reply any more.

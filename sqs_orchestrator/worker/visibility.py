@@ -3,7 +3,7 @@
 Changes for one message never overtake each other: one that waits is replaced by the next,
 and one in flight is followed by it. Else an extension could undo the release after it.
 
-While something is held, a timer looks after it ten times in each visibility timeout. Where it
+While something is held, a timer looks after it ten times in each visibility timeout. If it
 runs late, the event loop stood still, and nothing could be extended meanwhile.
 """
 
