@@ -148,6 +148,9 @@ async def test_ctrl_c_of_a_terminal_reaches_each_process_once(
     (shop / "shop.py").write_text(SHOP.replace("await asyncio.sleep(0.3)", work))
     worker = await start(shell, shop, queue, "shop:orders", "--processes", "2", log_level="info")
     processes = await listening(worker, 2)
+    # Before that, one has begun nothing, and a signal ends it at once.
+    while worker.err.count(": polling ") < 2:
+        await worker.line()
     assert worker.process.pid not in {os.getpgid(each) for each in processes}
     async with so.Publisher(sqs) as publisher:
         asked = asyncio.create_task(publisher.request(queue, "1", timeout=30))
