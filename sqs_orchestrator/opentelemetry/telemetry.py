@@ -224,13 +224,12 @@ class Telemetry:
             facts,
             [Link(creator)] if creator.is_valid else None,
         )
+        context = trace.set_span_in_context(span, parent)
         if message.reply_to is not None:
-            # No baggage: that is for those who come after, and the requester came before.
-            alone = trace.set_span_in_context(span, Context())
-            message.reply_attributes.update(attributes_for(alone))
+            message.reply_attributes.update(attributes_for(context))
         measures = self._measures
         working = measures.handler_began(to)
-        began, token = time.perf_counter(), attach(trace.set_span_in_context(span, parent))
+        began, token = time.perf_counter(), attach(context)
         outcome, failed = "handled", None
         try:
             return await call_next(message)

@@ -29,6 +29,7 @@ from sqs_orchestrator.opentelemetry import Telemetry
 from tests.servers import CREDENTIALS, running_server
 
 WARM: Final = 100
+"""Round trips before those that are measured, at most."""
 SETTINGS: Final = ("off", "no SDK", "metrics, 1 % of the traces", "metrics, all traces")
 
 
@@ -92,7 +93,7 @@ async def measured(
             entered = publisher(endpoint_url, queue, setting)
             publishers[setting] = await stack.enter_async_context(entered), queue
         for each, queue in publishers.values():
-            await cpu(each, queue, WARM, at_a_time)
+            await cpu(each, queue, min(WARM, count), at_a_time)
         for _ in range(rounds):
             for setting, (each, queue) in publishers.items():
                 costs[setting].append(await cpu(each, queue, count, at_a_time))
