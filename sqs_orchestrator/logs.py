@@ -22,7 +22,7 @@ from weakref import WeakKeyDictionary
 
 from .texts import excerpt, printable
 
-__all__ = ["get_logger", "report_repeated"]
+__all__ = ["FIELDS", "about", "get_logger", "report_repeated"]
 
 FIRST: Final = 5
 """Lines of one kind that are logged in full in one interval."""
@@ -39,6 +39,28 @@ def get_logger(name: str) -> logging.Logger:
     logger.addFilter(_leave_out)
     logger.addFilter(_indent_traceback)
     return logger
+
+
+FIELDS: Final = ("queue", "message_id", "correlation_id")
+"""What a line carries as fields of its record, where it speaks of one."""
+
+_MOST_FIELD: Final = 256
+"""Characters of a field. SQS's own names and ids have 100 at most."""
+
+
+def about(
+    queue: str | None = None, message_id: str | None = None, correlation_id: str | None = None
+) -> dict[str, str]:
+    """The `extra` of a line about these, so that it can be found by them. The queue may be given by
+    its URL, and is named."""
+    fields = {}
+    if queue is not None:
+        fields["queue"] = excerpt(queue.rpartition("/")[2], _MOST_FIELD)
+    if message_id is not None:
+        fields["message_id"] = excerpt(message_id, _MOST_FIELD)
+    if correlation_id is not None:
+        fields["correlation_id"] = excerpt(correlation_id, _MOST_FIELD)
+    return fields
 
 
 # ------------------------------------------------------------------- what repeats
@@ -76,8 +98,9 @@ class _Kind:
         self._last, self._left_out = None, 0
         if last is not None:
             seconds = max(loop.time() - self._since, 1.0)
+            fields = {name: getattr(last, name) for name in FIELDS if hasattr(last, name)}
             logging.getLogger(last.name).log(
-                last.levelno, COUNT, f"{count:,}", seconds, _text(last)
+                last.levelno, COUNT, f"{count:,}", seconds, _text(last), extra=fields
             )
 
 

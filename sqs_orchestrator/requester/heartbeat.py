@@ -19,7 +19,7 @@ from ..core import wire
 from ..core.backoff import Backoff
 from ..core.pacing import Pace, Pacer
 from ..errors import AccessDenied, QueueError, QueueNotFound, Throttled
-from ..logs import get_logger
+from ..logs import about, get_logger
 from ..sqs.port import SQS
 
 logger = get_logger(__name__)
@@ -99,7 +99,7 @@ class Heartbeat:
                 delay = self._failed(error, pace, silence, backoff)
             except Exception:
                 # A bug here would leave a live queue to the sweepers, and nobody to say so.
-                logger.exception("the heartbeat of %s failed", self._url)
+                logger.exception("the heartbeat of %s failed", self._url, extra=about(self._url))
                 self.failures += 1
                 delay = pace.heartbeat
             else:
@@ -150,7 +150,12 @@ class Heartbeat:
         kind = type(error)
         lasts = denied or not error.transient or backoff.attempts >= 5
         if not lasts or self._warned is kind:
-            logger.debug("a heartbeat of %s failed, and is tried again: %s", self._url, error)
+            logger.debug(
+                "a heartbeat of %s failed, and is tried again: %s",
+                self._url,
+                error,
+                extra=about(self._url),
+            )
             return
         self._warned = kind
         if isinstance(error, Throttled):
@@ -160,6 +165,7 @@ class Heartbeat:
                 " makes more tag calls than SQS allows it: %s",
                 self._url,
                 error,
+                extra=about(self._url),
             )
             return
         logger.warning(
@@ -169,9 +175,12 @@ class Heartbeat:
             " without the permission sqs:TagQueue" if denied else "",
             pace.retention,
             error,
+            extra=about(self._url),
         )
 
     def _recovered(self) -> None:
         if self._warned is not None:
             self._warned = None
-            logger.info("the heartbeat of the reply queue %s works again", self._url)
+            logger.info(
+                "the heartbeat of the reply queue %s works again", self._url, extra=about(self._url)
+            )

@@ -21,7 +21,7 @@ from ..core.limits import BATCH_ENTRIES
 from ..core.pacing import Pacer
 from ..core.polling import Receivers
 from ..errors import QueueError, QueueNotFound, ReplyQueueClosed, ReplyQueueLost
-from ..logs import get_logger
+from ..logs import about, get_logger
 from ..sending.entries import Deletion
 from ..sending.lanes import Lanes
 from ..sqs.attempts import attempt
@@ -220,7 +220,7 @@ class LiveQueue:
             await self._receive_failed(error)
             self.receivers.failed()
         except Exception as error:
-            logger.exception("a receive failed in a way that it should not")
+            logger.exception("a receive failed in a way that it should not", extra=about(self.url))
             self._fail(QueueError(f"the reply queue cannot be read: {error!r}", queue=self.url))
             self.receivers.failed()
         else:
@@ -253,7 +253,7 @@ class LiveQueue:
         else:
             # It will not heal by itself, so whoever waits should know at once. The next
             # request tries again.
-            logger.error("the reply queue cannot be read: %s", error)
+            logger.error("the reply queue cannot be read: %s", error, extra=about(self.url))
             self._fail(error)
 
     def _dispatch(self, received: Received, now: float) -> None:
@@ -263,10 +263,16 @@ class LiveQueue:
             request = self.waiters.pop(head.correlation_id or "", None)
             if request is None:
                 self._counts.unmatched += 1
-                logger.debug("deleted a reply that nobody waits for: %s", received.message_id)
+                logger.debug(
+                    "deleted a reply that nobody waits for: %s",
+                    received.message_id,
+                    extra=about(self.url, received.message_id, head.correlation_id),
+                )
             else:
                 self._counts.replies += 1
                 request.resolve(head, received)
         except Exception:  # whatever somebody sends us, the others' replies come after it
-            logger.exception("a reply could not be taken")
+            logger.exception(
+                "a reply could not be taken", extra=about(self.url, received.message_id)
+            )
         self._deletes.add(self.url, Deletion(received.receipt_handle, now))

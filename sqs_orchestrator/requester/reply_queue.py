@@ -25,7 +25,7 @@ from ..core.names import DEFAULT_PREFIX, check_prefix, new_reply_queue_name
 from ..core.pacing import Pacer
 from ..core.queue_attributes import queue_attributes
 from ..errors import QueueError, QueueNotFound, ReplyQueueClosed, ReplyQueueLost
-from ..logs import get_logger
+from ..logs import about, get_logger
 from ..retry import retrying
 from ..sending.entries import delete_lanes
 from ..sqs.port import SQS
@@ -340,7 +340,7 @@ class ReplyQueue:
         )
         self.current = live
         self._counts.created += 1
-        logger.info("created the reply queue %s", url)
+        logger.info("created the reply queue %s", url, extra=about(url))
         return live
 
     def _lose(self, live: LiveQueue) -> None:
@@ -353,6 +353,7 @@ class ReplyQueue:
             " the next one makes a new queue",
             live.url,
             len(live.waiters),
+            extra=about(live.url),
         )
         self._end(live, ReplyQueueLost, "the reply queue was deleted; try again")
 
@@ -379,7 +380,10 @@ class ReplyQueue:
             for name in sorted(self._unconfirmed):
                 await self._delete(name, until)
         if scope.cancelled_caught:
-            logger.warning("the reply queue was not deleted in time, and is left to the sweepers")
+            logger.warning(
+                "the reply queue was not deleted in time, and is left to the sweepers",
+                extra=about(live.url if live is not None else None),
+            )
 
     def _retire(self) -> LiveQueue | None:
         """Take no more requests for the queue that there is."""
@@ -402,7 +406,9 @@ class ReplyQueue:
                     continue
             except QueueError as error:
                 logger.warning(
-                    "the reply queue was not deleted, and is left to the sweepers: %s", error
+                    "the reply queue was not deleted, and is left to the sweepers: %s",
+                    error,
+                    extra=about(queue),
                 )
             return
 

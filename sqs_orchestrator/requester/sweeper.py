@@ -18,7 +18,7 @@ from ..core.checks import check_flag
 from ..core.names import check_prefix, queue_name_of
 from ..core.pacing import Pacer
 from ..errors import AccessDenied, QueueError, QueueNotFound, Throttled
-from ..logs import get_logger
+from ..logs import about, get_logger
 from ..retry import retrying
 from ..sqs.listing import list_queues
 from ..sqs.port import SQS
@@ -202,6 +202,7 @@ class Sweeper:
                     "%s still says that its owner sweeps, and nobody sweeps in its place: %s",
                     self._url,
                     error,
+                    extra=about(self._url),
                 )
             return
         self._announced = sweeping
@@ -346,7 +347,7 @@ class PlanRunner:
         gone = await self._patiently("DeleteQueue", call)
         if gone:
             self.deleted += 1
-            logger.debug("deleted the abandoned reply queue %s", url)
+            logger.debug("deleted the abandoned reply queue %s", url, extra=about(url))
         return gone
 
     async def _patiently(self, operation: str, call: Callable[[], Awaitable[T]]) -> T:

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Sequence
 from ..core import wire
 from ..core.batching import Policy
 from ..errors import AccessDenied, QueueError, SendError
-from ..logs import get_logger
+from ..logs import about, get_logger
 from ..sqs.port import SQS, Attributes, Failure, SendEntry
 from ..tasks import TaskOwner
 from .lanes import Entry, Lanes
@@ -95,7 +95,11 @@ class Deletion(Entry):
 
     def failed(self, error: QueueError | SendError) -> None:
         # Nothing is lost: the message comes back, and at-least-once delivery covers that.
-        logger.debug("a message was not deleted and will be delivered again: %s", error)
+        logger.debug(
+            "a message was not deleted and will be delivered again: %s",
+            error,
+            extra=about(error.queue),
+        )
 
 
 def delete_lanes(owner: TaskOwner, port: SQS, *, linger: float) -> Lanes[Deletion]:
@@ -110,7 +114,9 @@ def delete_lanes(owner: TaskOwner, port: SQS, *, linger: float) -> Lanes[Deletio
         except AccessDenied as error:
             if not warned:
                 warned = True
-                logger.warning("messages cannot be deleted, and will come again: %s", error)
+                logger.warning(
+                    "messages cannot be deleted, and will come again: %s", error, extra=about(url)
+                )
             raise
 
     policy = Policy(linger=linger, patient=True)

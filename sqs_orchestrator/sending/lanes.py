@@ -22,7 +22,7 @@ from ..core.batching import LIMIT_KEPT, MOST_LIMITS, Lane, Parts, Policy
 from ..core.caching import TTLCache
 from ..core.checks import shown
 from ..errors import MessageTooLarge, QueueError, SendError, fresh_copy
-from ..logs import get_logger
+from ..logs import about, get_logger
 from ..sqs.attempts import attempt
 from ..sqs.failures import error_of_entry, may_pass_in_parts, too_large
 from ..sqs.port import Failure
@@ -240,7 +240,12 @@ class Lanes(Generic[E]):
         """What the entries of a batch hear of an *error* of the operation."""
         if isinstance(error, QueueError):
             return error
-        logger.error("a batch for %s failed in a way that it should not", lane.url, exc_info=error)
+        logger.error(
+            "a batch for %s failed in a way that it should not",
+            lane.url,
+            exc_info=error,
+            extra=about(lane.url),
+        )
         return QueueError(
             f"a batch for {lane.url} failed: {shown(error)}", queue=lane.url, maybe_done=True
         )
@@ -284,6 +289,7 @@ class Lanes(Generic[E]):
             logger.debug(
                 "batches for %s get no more than %d bytes for a while: one of %d was refused: %s",
                 *(lane.url, parts.limit, sum(sizes), refusal),
+                extra=about(lane.url),
             )
 
     def _still_wanted(self, entries: Sequence[E], refusal: QueueError) -> list[E]:
@@ -312,7 +318,9 @@ class Lanes(Generic[E]):
                 try:
                     entry.done(result)
                 except Exception:  # it must not keep the others of its batch from hearing
-                    logger.exception("an entry of a batch failed to take its result")
+                    logger.exception(
+                        "an entry of a batch failed to take its result", extra=about(lane.url)
+                    )
 
     def _may_pass(self, lane: _TimedLane[E], entry: E, failure: QueueError | Failure) -> bool:
         """Whether *entry* has failed for a passing reason; else tell it."""
@@ -359,7 +367,9 @@ class Lanes(Generic[E]):
         try:
             entry.failed(error)
         except Exception:  # it must not keep the others of its batch from hearing
-            logger.exception("an entry of a batch failed to take its error")
+            logger.exception(
+                "an entry of a batch failed to take its error", extra=about(error.queue)
+            )
 
 
 def _for_its_size(entry: Entry, error: QueueError | SendError, url: str) -> MessageTooLarge | None:

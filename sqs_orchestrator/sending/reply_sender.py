@@ -15,7 +15,7 @@ from typing import Final, Literal
 from ..core.caching import TTLCache
 from ..core.names import failover_url
 from ..errors import QueueError, QueueNotFound, SendError
-from ..logs import get_logger
+from ..logs import about, get_logger
 from ..sqs.port import Attributes
 from ..tasks import Changed
 from .entries import Outgoing
@@ -99,6 +99,7 @@ class ReplySender:
                 "the reply queue %s does not exist: its requester has ended. Replies to it are"
                 " dropped",
                 url,
+                extra=about(url),
             )
         self._known.put(url, what, self._loop.time())
 

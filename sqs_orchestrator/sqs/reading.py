@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from ..core import limits
-from ..logs import get_logger
+from ..logs import about, get_logger
 from .checksums import damage
 from .failures import own_code, short, unreadable
 from .port import NO_ATTRIBUTES, Failure, Page, Received
@@ -133,7 +133,7 @@ def messages_of(queue_url: str, answer: Mapping[str, Any]) -> list[Received]:
             received = _message(message)
         except _Unreadable as error:
             odd = str(error)
-            _pass_over(message, odd)
+            _pass_over(queue_url, message, odd)
             continue
         harmed = damage(
             received.body,
@@ -144,17 +144,21 @@ def messages_of(queue_url: str, answer: Mapping[str, Any]) -> list[Received]:
         if harmed is None:
             messages.append(received)
         else:
-            _pass_over(
-                message, f"was damaged on its way from SQS: the MD5 of its {harmed} is another"
-            )
+            why = f"was damaged on its way from SQS: the MD5 of its {harmed} is another"
+            _pass_over(queue_url, message, why)
     if odd is not None and not messages:
         raise unreadable("ReceiveMessage", queue_url, f"a message in it {odd}")
     return messages
 
 
-def _pass_over(message: Any, why: str) -> None:
+def _pass_over(queue_url: str, message: Any, why: str) -> None:
     message_id = message.get("MessageId") if isinstance(message, dict) else None
-    logger.warning("message %s %s; it is left to be delivered again", short(str(message_id)), why)
+    logger.warning(
+        "message %s %s; it is left to be delivered again",
+        short(str(message_id)),
+        why,
+        extra=about(queue_url, str(message_id)),
+    )
 
 
 class _Unreadable(Exception):

@@ -17,7 +17,7 @@ from ..core.callables import is_coroutine_function, takes_two
 from ..core.checks import shown
 from ..core.limits import LIST_QUEUES_PAGE
 from ..errors import QueueError
-from ..logs import get_logger
+from ..logs import about, get_logger
 from .attempts import attempt
 from .port import SQS, Attributes, Failure, Page, Received, SendEntry
 
@@ -252,7 +252,12 @@ class WrappedSQS:
         # Once of each kind: it may come with every call.
         kind = (call.operation, type(mistake))
         if kind in self._mistakes:
-            logger.debug("the wrap given to connect() failed again around %s: %r", call, mistake)
+            logger.debug(
+                "the wrap given to connect() failed again around %s: %r",
+                call,
+                mistake,
+                extra=about(call.queue_name),
+            )
             return
         self._mistakes.add(kind)
         logger.error(
@@ -260,6 +265,7 @@ class WrappedSQS:
             " result of the call. The outcome of the call itself counts",
             call.operation,
             exc_info=mistake,
+            extra=about(call.queue_name),
         )
 
 

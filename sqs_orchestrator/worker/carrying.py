@@ -130,7 +130,7 @@ class Carrier:
                 delivery.received.message_id,
                 code,
                 reason,
-                extra={"kind": code},
+                extra={**delivery.log_fields, "kind": code},
             )
         match outcome:
             case SendReply():
@@ -218,7 +218,9 @@ class Carrier:
         try:
             result = await self._dead_letters.take(delivery, letter.code, letter.reason)
         except Exception:
-            logger.exception("message %s stays: it could not be moved", message_id)
+            logger.exception(
+                "message %s stays: it could not be moved", message_id, extra=delivery.log_fields
+            )
             result = MoveResult.FAILED
         finally:
             self.moves -= 1
@@ -227,16 +229,25 @@ class Carrier:
         why = letter.code, quoted(letter.reason, 300)
         if result is MoveResult.MOVED:
             if letter.judged:
-                logger.warning("moved message %s to the dead letters (%s): %s", message_id, *why)
+                logger.warning(
+                    "moved message %s to the dead letters (%s): %s",
+                    message_id,
+                    *why,
+                    extra=delivery.log_fields,
+                )
             self._counts["dead_lettered"] += 1
             self._delete(delivery)
         elif result is MoveResult.NO_QUEUE and letter.judged:
-            logger.warning("deleted message %s, rejected (%s): %s", message_id, *why)
+            logger.warning(
+                "deleted message %s, rejected (%s): %s", message_id, *why, extra=delivery.log_fields
+            )
             self._delete(delivery)
         else:
             doublings = min(delivery.message.receive_count - 1, 20)
             delay = min(self._settings.visibility_timeout * 2.0**doublings, LONGEST_UNJUDGED)
-            logger.warning("message %s comes back in %.0f s", message_id, delay)
+            logger.warning(
+                "message %s comes back in %.0f s", message_id, delay, extra=delivery.log_fields
+            )
             self._abandon(delivery, delay)
         self._go_on()
 

@@ -11,7 +11,7 @@ from ..core import wire
 from ..core.checks import message_bytes
 from ..core.redrive import dead_letter_queue
 from ..errors import QueueError, SendError
-from ..logs import get_logger
+from ..logs import about, get_logger
 from ..sending.entries import Outgoing
 from ..sending.lanes import Lanes
 from ..sqs.port import SQS
@@ -70,6 +70,7 @@ class DeadLetters:
             "message %s stays: its dead-letter queue does not take it: %s",
             delivery.received.message_id,
             error,
+            extra=delivery.log_fields,
         )
         return MoveResult.FAILED
 
@@ -80,7 +81,12 @@ class DeadLetters:
                 lambda: port.get_queue_attributes(self._url, ["RedrivePolicy"])
             )
         except QueueError as error:
-            logger.warning("the dead-letter queue of %s is not known: %s", self._url, error)
+            logger.warning(
+                "the dead-letter queue of %s is not known: %s",
+                self._url,
+                error,
+                extra=about(self._url),
+            )
             self._found = None
         else:
             target = dead_letter_queue(attributes.get("RedrivePolicy"))

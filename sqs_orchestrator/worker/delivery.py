@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from ..core import wire
 from ..core.wire import Request
+from ..logs import about
 from ..message import Message
 from ..sqs.clock import Clock
 from ..sqs.port import Received
@@ -81,6 +82,12 @@ class Delivery:
 
     def __repr__(self) -> str:
         return f"<Delivery {self.received.message_id}>"
+
+    @property
+    def log_fields(self) -> dict[str, str]:
+        """What a line of the log about it carries."""
+        message = self.message
+        return about(message.queue_url, self.received.message_id, message.correlation_id)
 
     @property
     def group(self) -> str:

@@ -13,7 +13,7 @@ from typing import Final
 
 import anyio
 
-from ..logs import get_logger
+from ..logs import about, get_logger
 from .engine import Engine
 from .outcomes import RELEASED
 
@@ -52,6 +52,7 @@ async def drain(engine: Engine, abort: asyncio.Event, drop_poll: asyncio.Event) 
                 "the handler %r ignores that it was cancelled, and is left behind with message %s",
                 delivery.handler,
                 delivery.received.message_id,
+                extra=delivery.log_fields,
             )
 
 
@@ -67,6 +68,7 @@ async def _wind_up(engine: Engine) -> None:
             engine.url,
             settings.patience,
             _awaited(engine),
+            extra=about(engine.url),
         )
     with anyio.CancelScope(deadline=handlers_end):
         await engine.changed.until(lambda: not _is_at_work(engine))
@@ -75,6 +77,7 @@ async def _wind_up(engine: Engine) -> None:
             "draining %s took too long; given up, and their messages come back: %s",
             engine.url,
             _awaited(engine),
+            extra=about(engine.url),
         )
         await _cancel_handlers(engine, min(UNWIND, end - handlers_end))
     with anyio.CancelScope(deadline=end):
@@ -85,6 +88,7 @@ async def _wind_up(engine: Engine) -> None:
         engine.url,
         carrier.replies.on_way + carrier.moves,
         len(carrier.deletes),
+        extra=about(engine.url),
     )
 
 

@@ -25,7 +25,7 @@ from ..connection import Connection
 from ..core.groups import Ask
 from ..core.limits import BATCH_ENTRIES
 from ..core.polling import Intake
-from ..logs import get_logger
+from ..logs import about, get_logger
 from ..middleware import Middleware
 from ..sqs.port import SQS, Received
 from ..tasks import Changed, TaskOwner
@@ -164,7 +164,11 @@ class Engine:
                     counts["redelivered"] += delivery.message.receive_count > 1
             except Exception:
                 # Its own affair, whatever it is: it must not end the receiver.
-                logger.exception("message %s is unreadable and stays", received.message_id)
+                logger.exception(
+                    "message %s is unreadable and stays",
+                    received.message_id,
+                    extra=about(self.url, received.message_id),
+                )
                 continue
             self.visibility.hold(delivery, now)
             if self.owner.stopping:
@@ -181,7 +185,11 @@ class Engine:
         self._counts["redelivered"] += 1
         self._counts["duplicates"] += 1
         delivery.handle = received.receipt_handle
-        logger.debug("message %s came again, and is not begun again", received.message_id)
+        logger.debug(
+            "message %s came again, and is not begun again",
+            received.message_id,
+            extra=delivery.log_fields,
+        )
         if delivery.deleted and delivery not in self.visibility:
             self.visibility.hold(delivery, now)
             self.carrier.erase(delivery)
@@ -205,7 +213,11 @@ class Engine:
             try:
                 self._start(delivery)
             except Exception:
-                logger.exception("message %s cannot be judged", delivery.received.message_id)
+                logger.exception(
+                    "message %s cannot be judged",
+                    delivery.received.message_id,
+                    extra=delivery.log_fields,
+                )
                 self.carrier.carry_out(delivery, ABANDONED)
 
     def _start(self, delivery: Delivery) -> None:
@@ -250,7 +262,11 @@ class Engine:
                 judgement = self._judge.of_result(result, delivery.reply_queue)
             self.carrier.carry_out(delivery, judgement)
         except Exception:
-            logger.exception("the outcome of message %s got lost", delivery.received.message_id)
+            logger.exception(
+                "the outcome of message %s got lost",
+                delivery.received.message_id,
+                extra=delivery.log_fields,
+            )
             self.carrier.carry_out(delivery, ABANDONED)
         self.changed.set()
         self._start_waiting()
@@ -274,6 +290,7 @@ class Engine:
                 delivery.handler,
                 delivery.received.message_id,
                 exc_info=judgement.error,
+                extra=delivery.log_fields,
             )
         return judgement
 
@@ -285,6 +302,7 @@ class Engine:
                 "cancelling the handler %r: it ran past max_extension with message %s",
                 delivery.handler,
                 delivery.received.message_id,
+                extra=delivery.log_fields,
             )
             delivery.task.cancel()
 

@@ -17,7 +17,7 @@ from ..connection import Connection, check_connection
 from ..core.addresses import DEFAULT_PREFIXES
 from ..core.checks import check_flag
 from ..errors import QueueError
-from ..logs import get_logger
+from ..logs import about, get_logger
 from ..middleware import Middleware, checked_middleware
 from ..queues import check_queue
 from ..retry import retrying
@@ -307,10 +307,10 @@ class Poller:
             self._codec,
             self._middleware,
         )
-        logger.info("polling %s with %d places", url, self._settings.concurrency)
+        logger.info("polling %s with %d places", url, self._settings.concurrency, extra=about(url))
         unwise = self._settings.unwise()
         if unwise is not None:
-            logger.warning("the poller of %s: %s", url, unwise)
+            logger.warning("the poller of %s: %s", url, unwise, extra=about(url))
         engine.start()
 
     async def _closing(self) -> None:
@@ -342,11 +342,16 @@ class Poller:
     def _ask_to_stop(self, why: str) -> None:
         """Drain; when asked a second time, stop at once."""
         if self._asked_to_stop:
-            logger.warning("the poller of %s stops at once: %s, again", self.queue, why)
+            logger.warning(
+                "the poller of %s stops at once: %s, again",
+                self.queue,
+                why,
+                extra=about(self.queue),
+            )
             self._abort.set()
         else:
             self._asked_to_stop = True
-            logger.info("the poller of %s stops: %s", self.queue, why)
+            logger.info("the poller of %s stops: %s", self.queue, why, extra=about(self.queue))
             self.stop()
 
     def _raise_failure(self) -> None:
@@ -388,5 +393,10 @@ class _Search:
             if error.transient:
                 self._failures += 1
                 log = logger.warning if self._failures == 1 else logger.debug
-                log("finding the queue %r failed and is tried again: %s", self._queue, error)
+                log(
+                    "finding the queue %r failed and is tried again: %s",
+                    self._queue,
+                    error,
+                    extra=about(self._queue),
+                )
             raise

@@ -12,7 +12,7 @@ from ..core.backoff import Backoff
 from ..core.groups import MARGIN, Ask
 from ..core.polling import Receivers
 from ..errors import QueueError, QueueNotFound
-from ..logs import get_logger
+from ..logs import about, get_logger
 from ..sqs.attempts import attempt
 from ..sqs.port import SQS, Received
 from ..tasks import DeferredCall, TaskOwner
@@ -102,6 +102,7 @@ class ReceiveLoop:
             len(self._silent),
             self._url,
             self._visibility_timeout,
+            extra=about(self._url),
         )
         for task in self._silent:
             task.cancel()
@@ -150,7 +151,7 @@ class ReceiveLoop:
             await self._failed(error)
         except Exception as error:
             self._silent.discard(task)
-            logger.exception("a receive failed in a way that it should not")
+            logger.exception("a receive failed in a way that it should not", extra=about(self._url))
             await self._failed(QueueError(f"{error!r}", queue=self._url, transient=True))
         except asyncio.CancelledError:
             if task not in self._dropped:
@@ -185,11 +186,11 @@ class ReceiveLoop:
         )
         if not error.transient and not young:
             if self.failure is None:
-                logger.error("the poller of %s stops: %s", self._url, error)
+                logger.error("the poller of %s stops: %s", self._url, error, extra=about(self._url))
                 self.failure = error
             self._owner.request_stop()
             return
         log = logger.warning if self.consecutive_failures == 1 else logger.debug
-        log("polling %s failed and is tried again: %s", self._url, error)
+        log("polling %s failed and is tried again: %s", self._url, error, extra=about(self._url))
         # Ends early when draining.
         await self._owner.pause(self._backoff.next())

@@ -79,7 +79,11 @@ class Replies:
         expires = delivery.expires
         if expires <= now:
             self._counts["replies_dropped"] += 1
-            logger.debug("dropped a reply past its deadline: %s", delivery.received.message_id)
+            logger.debug(
+                "dropped a reply past its deadline: %s",
+                delivery.received.message_id,
+                extra=delivery.log_fields,
+            )
             self._done(delivery, True)
             return
         if expires == math.inf:
@@ -172,6 +176,7 @@ class Replies:
             "the middleware around the reply to message %s failed",
             delivery.received.message_id,
             exc_info=error,
+            extra=delivery.log_fields,
         )
         self._replace(delivery, self._judge.of_middleware(reply, error))
 
@@ -221,6 +226,7 @@ class Replies:
                 "the reply to message %s could not be sent, and the message comes back: %s",
                 message_id,
                 error,
+                extra=delivery.log_fields,
             )
             self._ended(delivery, done=False)
         else:
@@ -237,6 +243,7 @@ class Replies:
                 "the reply to message %s got lost, and the message comes back",
                 delivery.received.message_id,
                 exc_info=error,
+                extra=delivery.log_fields,
             )
             self._ended(delivery, done=False)
             return
@@ -246,6 +253,7 @@ class Replies:
                 delivery.handler,
                 delivery.received.message_id,
                 quoted(text_of(error), 300),
+                extra=delivery.log_fields,
             )
         self._replace(delivery, judgement)
 
@@ -253,7 +261,12 @@ class Replies:
         self._counts["replies_dropped"] += 1
         # A queue that is gone has a line of its own, once.
         log = logger.debug if isinstance(error, QueueNotFound) else logger.warning
-        log("dropped the reply to message %s: %s", delivery.received.message_id, error)
+        log(
+            "dropped the reply to message %s: %s",
+            delivery.received.message_id,
+            error,
+            extra=delivery.log_fields,
+        )
         self._ended(delivery)
 
     def _replace(self, delivery: Delivery, judgement: Judgement) -> None:

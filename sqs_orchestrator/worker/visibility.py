@@ -17,7 +17,7 @@ from typing import Final
 from ..core.batching import Policy
 from ..core.visibility import ExtensionSchedule
 from ..errors import AccessDenied, QueueError, SendError
-from ..logs import get_logger
+from ..logs import about, get_logger
 from ..sending.lanes import Entry, Lanes
 from ..sqs.port import SQS, Failure
 from ..tasks import TaskOwner
@@ -143,7 +143,9 @@ class Visibility:
         outdated = isinstance(error, SendError) and change.handle != delivery.handle
         if not change.extends or not in_work or outdated:
             # It was deleted or ran out: in either case SQS has already done what is right.
-            logger.debug("the visibility of a message was not changed: %s", error)
+            logger.debug(
+                "the visibility of a message was not changed: %s", error, extra=delivery.log_fields
+            )
             return
         self._counts["extensions_failed"] += 1
         if not isinstance(error, AccessDenied):  # that is said once
@@ -153,6 +155,7 @@ class Visibility:
                 delivery.received.message_id,
                 self._loop.time() - delivery.since,
                 error,
+                extra=delivery.log_fields,
             )
 
     async def flush(self) -> None:
@@ -197,6 +200,7 @@ class Visibility:
                 exposed,
                 self._url,
                 self._timeout,
+                extra=about(self._url),
             )
 
 
@@ -276,6 +280,7 @@ def _changing(
                     "messages cannot be kept hidden nor released, so what takes longer than the"
                     " visibility timeout is done again meanwhile: %s",
                     error,
+                    extra=about(url),
                 )
             raise
 
