@@ -35,12 +35,12 @@ def epoch_of(date: str | None) -> float | None:
 class Clock:
     """Epoch seconds by SQS's clock; unknown until an answer has shown it."""
 
-    __slots__ = ("_before", "_began", "_best", "_latest", "_offset", "_sure", "date", "shown")
+    __slots__ = ("_before", "_began", "_best", "_latest", "_sure", "date", "offset", "shown")
 
     def __init__(self) -> None:
         self.shown: float | None = None
         """What the latest answer showed, in epoch seconds, at the time that it did."""
-        self._offset: float | None = None
+        self.offset: float | None = None
         """SQS's time less the loop's."""
         self._best = self._before = -math.inf
         """The largest that samples showed: in this window, and in the one before."""
@@ -94,23 +94,23 @@ class Clock:
         if now - self._began > WINDOW:
             self._before, self._best, self._began = self._best, -math.inf, now
         self._best = max(self._best, self._latest)
-        self._offset = max(self._best, self._before)
+        self.offset = max(self._best, self._before)
 
     @property
     def known(self) -> bool:
         """Whether any answer has shown the time yet."""
-        return self._offset is not None
+        return self.offset is not None
 
     def now(self) -> float | None:
         """Epoch seconds by SQS's clock, up to about a second late and never early;
         `None` where no answer has shown it yet."""
-        if self._offset is None:
+        if self.offset is None:
             return None
-        return self._offset + asyncio.get_running_loop().time()
+        return self.offset + asyncio.get_running_loop().time()
 
     def cautious(self) -> float | None:
         """The same by the latest answer, where that shows an earlier time: what must not be
         done too early is not done for one wrong answer before."""
-        if self._offset is None:
+        if self.offset is None:
             return None
-        return min(self._offset, self._latest) + asyncio.get_running_loop().time()
+        return min(self.offset, self._latest) + asyncio.get_running_loop().time()

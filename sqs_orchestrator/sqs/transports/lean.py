@@ -116,6 +116,7 @@ class LeanTransport:
     ) -> None:
         signer = template.signer
         self.clock = Clock()
+        self._loop = asyncio.get_running_loop()
         self.endpoint = template.url
         self._sending = sending
         self._polling = polling
@@ -151,10 +152,9 @@ class LeanTransport:
             credentials: Credentials | None = auth.credentials
             if credentials is None:
                 raise boto.NoCredentialsError
-            now = self.clock.now()
-            headers = self._signer.sign(
-                f"AmazonSQS.{operation}", body, credentials, time.time() if now is None else now
-            )
+            offset = self.clock.offset
+            now = time.time() if offset is None else offset + self._loop.time()
+            headers = self._signer.sign(f"AmazonSQS.{operation}", body, credentials, now)
             data = body if len(body) <= _LARGE_BODY else io.BytesIO(body)
             try:
                 async with session.post(
