@@ -212,7 +212,7 @@ DECISIVE = ["round_trips", "killed_workers", "reply_queue_lost", "broken_set_ups
 FAULTS: list[tuple[str, list[str], dict[str, str]]] = [
     (STRICT, ["tests/contract", "tests/integration", "tests/processes"], {}),
     (STRICT, ["tests/faults"], {}),
-    (SMALL, ["tests/contract", "tests/faults"], {}),
+    (SMALL, ["tests/contract", "tests/faults", "tests/cli"], {}),
     # By the stock client, which makes the calls where the lean path does not fit.
     (
         VOLUME,
