@@ -853,7 +853,9 @@ async def test_memory_of_what_is_pending_holds_no_draft(bench: Bench, method: st
     tasks = [bench.task(getattr(bench.publisher, method)("orders", n)) for n in range(10)]
     await asyncio.sleep(1)
     assert len(bench.session.pending) == 10
-    assert not [each for each in gc.get_objects() if type(each) is Draft]
+    # Errors in the parameters of other tests keep their frames, and drafts of replies in these.
+    drafts = [each for each in gc.get_objects() if type(each) is Draft]
+    assert not [draft for draft in drafts if draft.kind == method]
     for task in tasks:
         task.cancel()
     await asyncio.wait(tasks)

@@ -161,7 +161,8 @@ def test_all_loggers_of_the_library_count() -> None:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "logging.getLogger":
                 names.add(path.relative_to(package).as_posix())
-    # One makes the library's loggers, and one quiets another's.
+    # One makes the library's loggers, and one quiets another's. Commands set levels and handlers.
+    names = {name for name in names if not name.startswith("cli/")}
     assert names == {"logs.py", "testing/moto.py"}
 
 
