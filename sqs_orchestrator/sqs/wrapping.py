@@ -9,6 +9,7 @@ call was not made, or was broken off, it failed for a transient reason.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
@@ -87,7 +88,7 @@ class WrappedSQS:
         self.client = getattr(port, "client", None)
         self._port = port
         self._wrap = wrap
-        self._mistakes: set[tuple[str, type[Exception]]] = set()
+        self._mistakes: set[tuple[str, type[BaseException]]] = set()
 
     def __repr__(self) -> str:
         return f"<WrappedSQS around {self._port!r}>"
@@ -230,8 +231,8 @@ class WrappedSQS:
             raise TypeError(f"it returned {shown(value)}, which is no result of {call.operation}")
         except QueueError:
             raise
-        except Exception as mistake:
-            if mistake is failure:
+        except (Exception, asyncio.CancelledError) as mistake:
+            if mistake is failure or _is_cancelled(mistake):
                 raise
             self._tell(call, mistake)
             if results:
@@ -248,7 +249,7 @@ class WrappedSQS:
                 maybe_done=begun,
             ) from mistake
 
-    def _tell(self, call: Call, mistake: Exception) -> None:
+    def _tell(self, call: Call, mistake: BaseException) -> None:
         # Once of each kind: it may come with every call.
         kind = (call.operation, type(mistake))
         if kind in self._mistakes:
@@ -267,6 +268,15 @@ class WrappedSQS:
             exc_info=mistake,
             extra=about(call.queue_name),
         )
+
+
+def _is_cancelled(error: BaseException) -> bool:
+    """Whether *error* says that the task which makes the call is being cancelled. A wrap may also
+    let out the `CancelledError` of another task that it has awaited."""
+    if not isinstance(error, asyncio.CancelledError):
+        return False
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
 
 
 def _about(operation: str, queue_url: str, entries: int = 1) -> Call:

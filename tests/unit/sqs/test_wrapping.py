@@ -311,11 +311,34 @@ async def test_cancelling_passes_through() -> None:
             ended.append(type(error))
             raise
 
-    port = Recording()
-    port.failure = asyncio.CancelledError()
-    with pytest.raises(asyncio.CancelledError):
-        await called(WrappedSQS(port, see), "send")
+    class Silent(Recording):
+        async def send(self, *_: Any) -> None:
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(called(WrappedSQS(Silent(), see), "send"))  # type: ignore[arg-type]
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait({task})
+    assert task.cancelled()
     assert ended == [asyncio.CancelledError]
+
+
+@pytest.mark.parametrize("made", [False, True])
+async def test_cancelling_of_another_task_does_not_end_this_one(made: bool) -> None:
+    async def stumble(call: Call, call_next: CallNext) -> Any:
+        if made:
+            await call_next(call)
+        other = asyncio.create_task(asyncio.sleep(60))
+        other.cancel()
+        return await other
+
+    wrapped = WrappedSQS(Recording(), stumble)
+    if made:
+        assert await called(wrapped, "send") == CALLS["send"][-1]
+        return
+    with pytest.raises(QueueError) as caught:
+        await called(wrapped, "send")
+    assert (caught.value.transient, caught.value.code) == (True, "CancelledError")
 
 
 def test_port_shows_what_is_within() -> None:
