@@ -154,11 +154,18 @@ class Replies:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 # The worker ends, and its message comes back.
-                self.on_way -= 1
+                self._left()
                 raise
             self._broken(delivery, reply, error)
-        except (Exception, SystemExit) as error:
+        except (KeyboardInterrupt, GeneratorExit):
+            self._left()
+            raise
+        except BaseException as error:  # as a handler's: one message fails, not the poller
             if isinstance(error, TimeoutError) and limit.expired():
+                if step.sent:
+                    # What it did after that was cut short.
+                    self._ended(delivery)
+                    return
                 late = SendError("it did not get off in time", queue=draft.queue)
                 self._failed(delivery, reply, late, expires)
             elif error is step.unsendable:
@@ -187,6 +194,7 @@ class Replies:
         def on_end(message_id: str, error: QueueError | SendError | None) -> None:
             if error is None:
                 self._counts["replies"] += 1
+                step.sent = True
             if future.done():
                 return
             if error is None:
@@ -195,6 +203,8 @@ class Replies:
                 step.refusal = error
                 future.set_exception(error)
 
+        if not self._owner.running:
+            raise SendError("the reply was not sent: the poller has closed", queue=draft.queue)
         try:
             answer = self._post(step.delivery, draft, step.expires, on_end)
         except Exception as error:
@@ -272,11 +282,16 @@ class Replies:
     def _replace(self, delivery: Delivery, judgement: Judgement) -> None:
         self.on_way -= 1
         self._instead(delivery, judgement)
+        # What was sent in its place may be over already.
+        self._changed.set()
 
     def _ended(self, delivery: Delivery, *, done: bool = True) -> None:
+        self._left()
+        self._done(delivery, done)
+
+    def _left(self) -> None:
         self.on_way -= 1
         self._changed.set()
-        self._done(delivery, done)
 
 
 class _LastStep:
@@ -285,6 +300,8 @@ class _LastStep:
     def __init__(self, replies: Replies, delivery: Delivery, first: Draft, expires: float) -> None:
         self.delivery = delivery
         self.expires = expires
+        self.sent = False
+        """Whether SQS has a reply."""
         self.unsendable: Exception | None = None
         """Why SQS would have refused the reply, if that is so."""
         self.refusal: QueueError | SendError | None = None

@@ -20,6 +20,7 @@ from sqs_orchestrator import (
     QueueNotFound,
     Reject,
     Retry,
+    SendError,
     Throttled,
 )
 from sqs_orchestrator.testing import MemoryServer
@@ -417,8 +418,12 @@ async def test_reply_may_be_sent_twice(bench: Bench) -> None:
     assert poller.statistics().replies == 2
 
 
+class Odd(BaseException):
+    """As `pytest.fail` raises one."""
+
+
 @pytest.mark.parametrize(
-    "error", [ValueError("x"), SystemExit(1), asyncio.CancelledError()], ids=repr
+    "error", [ValueError("x"), SystemExit(1), asyncio.CancelledError(), Odd()], ids=repr
 )
 @pytest.mark.parametrize("sent", [False, True])
 async def test_error_of_middleware_becomes_an_error_reply_once(
@@ -529,6 +534,17 @@ async def test_middleware_that_hangs_ends_with_the_requests_deadline(bench: Benc
     assert poller.statistics().replies_dropped == 1
 
 
+async def test_middleware_that_hangs_after_the_reply_does_not_repeat_it(bench: Bench) -> None:
+    async def work(draft: Draft, call_next: Next) -> Any:
+        await call_next(draft)
+        await asyncio.sleep(1e6)
+
+    await bench.ask("a")
+    poller = await worked(bench, echo, Outside(work))
+    assert [message.body for message in bench.at(REPLIES)] == ["a"]
+    assert (poller.statistics().handled, poller.statistics().replies_dropped) == (1, 0)
+
+
 async def test_reply_whose_middleware_gives_up_is_withdrawn(bench: Bench) -> None:
     async def work(draft: Draft, call_next: Next) -> Any:
         try:
@@ -597,6 +613,49 @@ async def test_drain_that_ends_lets_the_message_come_back(
     assert "given up, and their messages come back: 1 replies, 0 deletes" in caplog.text
     assert poller.statistics().answering == 0
     assert len(bench.messages) == 1
+    assert bench.replies == []
+
+
+async def test_drain_ends_with_the_last_reply_though_that_is_dropped(bench: Bench) -> None:
+    started = asyncio.Event()
+
+    async def work(draft: Draft, call_next: Next) -> Any:
+        started.set()
+        try:
+            await asyncio.sleep(1e6)
+        except asyncio.CancelledError as cancelled:
+            raise ValueError("too late for an error reply, too") from cancelled
+
+    await bench.ask("a", timeout=10)
+    async with Poller(
+        bench.sqs, "orders", echo, middleware=[Outside(work)], drain_timeout=500, wait_time=1
+    ) as poller:
+        await started.wait()
+        began = now()
+    assert now() < began + 12
+    assert bench.empty
+    assert (poller.statistics().answering, poller.statistics().replies_dropped) == (0, 1)
+
+
+async def test_reply_that_is_passed_on_after_the_poller_has_ended_is_an_error(
+    bench: Bench,
+) -> None:
+    go = asyncio.Event()
+    late: list[asyncio.Task[Any]] = []
+
+    async def work(draft: Draft, call_next: Next) -> Any:
+        async def later() -> Any:
+            await go.wait()
+            return await call_next(draft)
+
+        late.append(asyncio.create_task(later()))
+
+    await bench.ask("a")
+    await worked(bench, echo, Outside(work))
+    go.set()
+    await asyncio.wait(late, timeout=60)
+    with pytest.raises(SendError, match="the poller has closed"):
+        late[0].result()
     assert bench.replies == []
 
 
