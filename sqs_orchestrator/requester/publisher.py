@@ -91,7 +91,9 @@ class Publisher:
             `call_next` not at all, or several times: each time sends one message, a request
             under a correlation id of its own. Its time counts towards the timeout of the
             request. It is not interrupted when that is over; but `call_next` then raises
-            `ReplyTimeout` at once. Cancelling the call cancels it.
+            `ReplyTimeout` at once. So it is with a send or a reply after `default_timeout`, by a
+            `SendError`; and once the publisher closes, nothing more is sent. Cancelling the call
+            cancels it.
 
     Raises:
         ValueError: If *default_timeout* is not positive, or an argument is of a wrong type.

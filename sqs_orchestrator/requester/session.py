@@ -121,6 +121,19 @@ class PublisherSession:
             )
         return result
 
+    def check_in_time(self, draft: Draft, began: float) -> None:
+        """Raise where *draft* comes out of the middleware too late to be sent, for a call that
+        began at loop time *began*. A request looks at its own deadline itself."""
+        if self._owner.stopping:
+            if draft.kind == "request":
+                raise self._unready(draft, draft.queue)
+            why = "the publisher was closed"
+        elif draft.kind != "request" and began + self._patience <= self.loop.time():
+            why = f"the middleware took {self._patience} s or more"
+        else:
+            return
+        raise SendError(f"the message to {draft.queue!r} was not sent: {why}", queue=draft.queue)
+
     async def pending_send(self, draft: Draft, began: float) -> PendingSend:
         """The one-way message that *draft* becomes, sealed and with its queue found, for a call
         that began at loop time *began*. Entering it sends it."""
@@ -285,6 +298,7 @@ class LastStep:
         first = self._first
         if draft.kind != first.kind:
             raise ValueError(f"a {first.kind} cannot become a {draft.kind} on its way")
+        self._session.check_in_time(draft, self._began)
         if self._to is not None:
             if draft.queue != first.queue:
                 raise ValueError("a reply goes to the queue of its request, and to no other")

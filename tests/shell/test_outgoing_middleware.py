@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ from sqs_orchestrator import (
     Reject,
     RemoteError,
     Reply,
+    ReplyQueue,
     ReplyQueueClosed,
     ReplyTimeout,
     ReplyTo,
@@ -29,7 +31,7 @@ from sqs_orchestrator import (
 from sqs_orchestrator.core import wire
 from sqs_orchestrator.sqs.port import Failure, Received, SendEntry
 from sqs_orchestrator.testing import MemoryServer
-from tests.shell.requesters import Bench, publishing, working
+from tests.shell.requesters import Bench, connected, publishing, working
 from tests.shell.workers import now
 
 Next = Callable[[Draft], Awaitable[Any]]
@@ -175,6 +177,49 @@ async def test_closing_passes_through_it(server: MemoryServer) -> None:
         await task
     [error] = middleware.results
     assert isinstance(error, ReplyQueueClosed)
+
+
+@pytest.mark.parametrize("method", ["send", "request", "reply"])
+@pytest.mark.parametrize("closed", [False, True])
+async def test_what_it_passes_on_too_late_is_not_sent(
+    server: MemoryServer, method: str, closed: bool
+) -> None:
+    go = asyncio.Event()
+
+    async def wait(draft: Draft, call_next: Next) -> Any:
+        await go.wait()
+        return await call_next(draft)
+
+    # The reply queue outlives the publisher: the end of that alone must end the wait.
+    async with connected(server) as bench, ReplyQueue(bench.sqs) as replies:
+        await replies.ready()
+        await bench.sqs.queue_url("orders")
+        publisher = Publisher(
+            bench.sqs,
+            middleware=[Doing(wait)],
+            reply_queue=replies,
+            default_timeout=math.inf if closed else 30,
+        )
+        async with publisher:
+            if method == "reply":
+                assert replies.url is not None
+                task = bench.task(publisher.reply(ReplyTo(replies.url, "somebody's"), "a"))
+            else:
+                task = bench.task(getattr(publisher, method)("orders", "a"))
+            await asyncio.sleep(31)
+            if not closed:
+                go.set()
+                await asyncio.wait({task}, timeout=1)
+        go.set()
+        await asyncio.wait({task}, timeout=1)
+        assert task.done()
+        error = task.exception()
+        late = {"request": ReplyQueueClosed if closed else ReplyTimeout}
+        assert isinstance(error, late.get(method, SendError))
+        assert "was not sent" in str(error)
+        assert not getattr(error, "maybe_sent", False)
+        assert bench.bodies() == []
+        assert replies.statistics().unmatched == 0
 
 
 async def test_publishers_share_one(server: MemoryServer) -> None:
