@@ -190,8 +190,10 @@ class Answer(Outgoing):
             reply_sender.forget(self.address)
             self._moved = False
             self.url = self.address
+            if now >= self.expires:
+                return False
             reply_sender.resend(self)
-            return now < self.expires
+            return True
         if self._give_up is None:
             self._give_up = min(now + YOUNG_QUEUE_PATIENCE, self.expires)
         known = reply_sender.known(self.address)

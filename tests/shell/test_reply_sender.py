@@ -234,6 +234,17 @@ async def test_requester_that_has_moved_back_is_found_again(desk: Desk) -> None:
     assert desk.bodies("replies") == ["2"]
 
 
+async def test_requester_that_has_moved_back_is_too_late_past_the_deadline(desk: Desk) -> None:
+    await desk.sqs.create_queue("replies", {}, {})
+    desk.reply_sender.learn(desk.server.url("replies"), "moved")
+    desk.server.latency = 3.0
+    desk.post("replies", within=1)
+    assert isinstance(await desk.ended(), QueueNotFound)
+    await asyncio.sleep(60)
+    assert len(desk.ends) == 1
+    assert desk.bodies("replies") == []
+
+
 async def test_only_so_many_queues_are_remembered(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
