@@ -20,7 +20,7 @@ import contextvars
 import math
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import anyio
 
@@ -30,6 +30,9 @@ from .logs import get_logger, report_repeated
 logger = get_logger(__name__)
 
 T = TypeVar("T")
+
+UNWIND: Final = 5.0
+"""Seconds that tasks which are cancelled at the end have to unwind."""
 
 
 class TaskOwner:
@@ -212,7 +215,16 @@ class TaskOwner:
         while self._tasks:
             for task in self._tasks:
                 task.cancel()
-            await asyncio.wait(set(self._tasks))
+            # What users have put around a call may ignore that it is cancelled.
+            _, ignoring = await asyncio.wait(set(self._tasks), timeout=UNWIND)
+            if ignoring:
+                logger.error(
+                    "%s: %d tasks ignore that they were cancelled, and are left behind: %s",
+                    self.name,
+                    len(ignoring),
+                    ignoring,
+                )
+                return
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)

@@ -138,6 +138,26 @@ async def test_owner_that_is_not_running_spawns_nothing() -> None:
 
 
 @pytest.mark.asyncio(loop_factories=["virtual"])  # tasks that begin at once leave no time for it
+async def test_owner_leaves_a_task_behind_that_ignores_its_cancellation(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    enough = asyncio.Event()
+
+    async def ignore() -> None:
+        while not enough.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await enough.wait()
+
+    owner = await started()
+    task = owner.spawn(ignore)
+    await asyncio.sleep(0)
+    async with asyncio.timeout(60):
+        await owner.stop()
+    assert "1 tasks ignore that they were cancelled, and are left behind" in caplog.text
+    enough.set()
+    await task
+
+
 async def test_entering_cancelled_leaves_no_owner_behind() -> None:
     closing = Closing()
     owner = TaskOwner("owner", closing)
