@@ -28,6 +28,7 @@ from .errors import (
     SQSOrchestratorError,
     Throttled,
 )
+from .health import Health
 from .message import Message, Reply, ReplyTo
 from .middleware import IncomingMiddleware, Middleware, OutgoingMiddleware
 from .requester.publisher import Publisher, PublisherStatistics
@@ -47,6 +48,7 @@ __all__ = [
     "Connection",
     "Draft",
     "Failure",
+    "Health",
     "IncomingMiddleware",
     "InvalidMessage",
     "JSONCodec",

@@ -20,6 +20,7 @@ import contextvars
 import math
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any, Final, Generic, TypeVar
 
 import anyio
@@ -59,6 +60,12 @@ class TaskOwner:
         """Whether it has been asked to stop."""
         self.loop: asyncio.AbstractEventLoop
         self.context: contextvars.Context
+        self.started: float
+        """When it started, by the loop's time."""
+        self.started_at: datetime
+        """The same in UTC."""
+        self.stopping_since: float | None = None
+        """When it was asked to stop, by the loop's time; `None` if that was before it started."""
         self._closing = closing
         self._tasks: set[asyncio.Task[Any]] = set()
         self._task: asyncio.Task[None] | None = None
@@ -73,6 +80,7 @@ class TaskOwner:
         started = asyncio.Event()
         self.loop = asyncio.get_running_loop()
         self.context = contextvars.copy_context()
+        self.started, self.started_at = self.loop.time(), datetime.now(UTC)
         self._task = self.task(self._run(started))
         self._task.set_name(self.name)
         try:
@@ -139,6 +147,8 @@ class TaskOwner:
 
     def request_stop(self) -> None:
         """Ask it to stop, and do not wait."""
+        if self._task is not None and not self.stopping:
+            self.stopping_since = self.loop.time()
         self.stopping = True
         self._stop.set()
         for scope in self._guests:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..core import wire
 from ..core.backoff import Backoff
+from ..core.failing import FailureStreak
 from ..core.limits import BATCH_ENTRIES
 from ..core.pacing import Pacer
 from ..core.polling import Receivers
@@ -78,6 +79,7 @@ class LiveQueue:
         deletes: Takes the replies that have come.
         receive_soon: Asks for `receive_now`, once the requests have left.
         lost: Called with this where SQS has said that the queue is gone.
+        streak: Hears of the receives that fail.
         doubtful: The time in its tags has turned out to be wrong.
     """
 
@@ -93,6 +95,7 @@ class LiveQueue:
         deletes: Lanes[Deletion],
         receive_soon: Callable[[], None],
         lost: Callable[[LiveQueue], None],
+        streak: FailureStreak,
         doubtful: bool = False,
     ) -> None:
         self.url = url
@@ -104,6 +107,9 @@ class LiveQueue:
         """Receives that have failed since the last that did not."""
         self.trouble: QueueError | None = None
         """Why the last receive failed, if it did."""
+        self.polled: float | None = None
+        """When a receive last succeeded, by the loop's time."""
+        self._streak = streak
         self._owner = owner
         self._port = port
         self._wait_time = settings.wait_time
@@ -227,8 +233,9 @@ class LiveQueue:
             if self.consecutive_failures:
                 self.trouble = None
                 self.consecutive_failures = 0
+                self._streak.over(time())
                 self._backoff.reset()
-            now = time()
+            now = self.polled = time()
             for received in messages:
                 self._dispatch(received, now)
             pause = self.receivers.pause(len(messages), now - began, self._wait_time)
@@ -243,7 +250,9 @@ class LiveQueue:
         missing = isinstance(error, QueueNotFound)
         if missing and self._not_there():
             return
-        if error.transient or missing:
+        passing = error.transient or missing
+        self._streak.failed(error, self._owner.loop.time(), lasting=not passing)
+        if passing:
             loop = self._owner.loop
             now = loop.time()
             # Receives that were in flight together count as one failure, not as many.

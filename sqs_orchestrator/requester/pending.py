@@ -152,6 +152,13 @@ class PendingRequest(Pending[Reply]):
         self._live.waiters.pop(self.correlation_id, None)
         super().__exit__()
 
+    @property
+    def began(self) -> float | None:
+        """The loop time at which its caller began; `None` if it has no limit to count back from."""
+        if self._timeout is None or self._timeout == math.inf:
+            return None
+        return self.expires - self._timeout
+
     # What its lane says.
 
     def done(self, result: str | None) -> None:

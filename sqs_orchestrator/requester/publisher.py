@@ -19,6 +19,7 @@ from ..core.addresses import checked_accounts
 from ..core.checks import check_seconds, check_type, shown
 from ..drafts import Draft
 from ..errors import RemoteError, ReplyTimeout, RequestError
+from ..health import Ailment, Health, Vitals, said
 from ..message import Reply
 from ..middleware import Middleware, checked_middleware
 from ..tasks import TaskOwner
@@ -120,6 +121,7 @@ class Publisher:
         self._own_reply_queue = reply_queue is None
         self._replies = ReplyQueue(sqs) if reply_queue is None else reply_queue
         self._owner = TaskOwner("sqs_orchestrator publisher", self._closing)
+        self._vitals = Vitals(self._owner, "the publisher")
         self._session: PublisherSession | None = None
         self._counts = _Counts()
 
@@ -195,6 +197,39 @@ class Publisher:
             replies_sent=session.replies_sent if session is not None else 0,
             unsent=len(session.lanes) if session is not None and self._owner.running else 0,
             batches=session.lanes.batches if session is not None else 0,
+        )
+
+    def health(self) -> Health:
+        """Whether it works. Cheap, without a call to SQS, and callable from any thread.
+
+        It is not healthy before it is entered and from when it is left, and while for longer
+        than 10 s batches of messages have failed, or the reply queue could not be created or
+        read; if a permission is missing, at once. What failed is forgotten 60 s after the last
+        try, since without requests nothing is tried. It is not alive if it failed, or if its
+        event loop has not turned for 10 s. That begins to count when somebody asks, so ask
+        every few seconds.
+        """
+        vitals, session, replies = self._vitals, self._session, self._replies
+        ailment = vitals.ailment()
+        if session is None:
+            return vitals.health(ailment or vitals.not_started())
+        now = self._owner.loop.time()
+        sending = session.lanes.streak
+        if ailment is None:
+            ailment = replies.ailment(now)
+        since = sending.since(now)
+        if ailment is None and since is not None and sending.error is not None:
+            ailment = Ailment(f"messages cannot be sent: {said(sending.error)}", since)
+        live = replies.current
+        # Copied at once: this may be another thread.
+        waiters = [] if live is None else list(live.waiters.values())
+        mine = (each.began for each in waiters if each in session.pending)
+        return vitals.health(
+            ailment,
+            streaks=(sending, replies.creating, replies.receiving),
+            last_poll=None if live is None else live.polled,
+            oldest=next((began for began in mine if began is not None), None),
+            pending=self._counts.pending,
         )
 
     # -------------------------------------------------------------------- one-way

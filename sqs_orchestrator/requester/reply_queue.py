@@ -10,21 +10,23 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import anyio
 
 from ..connection import Connection, check_connection
 from ..core import wire
 from ..core.checks import check_flag, check_seconds, checked_tags, whole_seconds
+from ..core.failing import FORGOTTEN, FailureStreak
 from ..core.limits import MIN_RETENTION, RETENTION, WAIT_TIME
 from ..core.names import DEFAULT_PREFIX, check_prefix, new_reply_queue_name
 from ..core.pacing import Pacer
 from ..core.queue_attributes import queue_attributes
 from ..errors import QueueError, QueueNotFound, ReplyQueueClosed, ReplyQueueLost
+from ..health import Ailment, Vitals, said
 from ..logs import about, get_logger
 from ..retry import retrying
 from ..sending.entries import delete_lanes
@@ -34,6 +36,8 @@ from .heartbeat import STALE
 from .live_queue import Counts, LiveQueue, ReplyQueueSettings
 
 logger = get_logger(__name__)
+
+T = TypeVar("T")
 
 VISIBILITY_TIMEOUT = 5
 """Seconds. It is longer than any delete lingers, so that no reply is received twice. It is short,
@@ -188,6 +192,9 @@ class ReplyQueue:
         self._pacer = Pacer(heartbeat_interval, idle_retention, sweep_interval)
         self._counts = Counts()
         self._past_care: Counter[str] = Counter()
+        self._vitals = Vitals(self._owner, "the reply queue")
+        self.creating, self.receiving = FailureStreak(FORGOTTEN), FailureStreak(FORGOTTEN)
+        """What fails, if anything does."""
         self.receive_soon = DeferredCall(self._owner, REFILL_PATIENCE, self._receive_now)
         """Start the receives that should be in flight, once the requests have left."""
 
@@ -266,6 +273,20 @@ class ReplyQueue:
 
     # ------------------------------------------------------------ for the publishers
 
+    def ailment(self, now: float) -> Ailment | None:
+        """Why no reply can come through it now, if that is so."""
+        ailment = self._vitals.ailment()
+        if ailment is not None:
+            return ailment
+        for what, streak in (
+            ("the reply queue cannot be created", self.creating),
+            ("the reply queue cannot be read", self.receiving),
+        ):
+            since = streak.since(now)
+            if since is not None and streak.error is not None:
+                return Ailment(f"{what}: {said(streak.error)}", since)
+        return None
+
     async def live(self) -> LiveQueue:
         """The queue that replies go to, made if need be."""
         if self.current is not None:
@@ -289,7 +310,9 @@ class ReplyQueue:
             # Any answer of SQS's shows its time, a refusal well enough to begin with; and the
             # very first tags must have it: by a clock of this machine that is slow, the queue
             # would look abandoned at birth.
-            await self._sqs.patiently(lambda: _glance(port, name), about=settings.prefix)
+            await self._sqs.patiently(
+                lambda: self._noted(_glance(port, name)), about=settings.prefix
+            )
         attributes = {
             "MessageRetentionPeriod": str(settings.message_retention),
             "VisibilityTimeout": str(VISIBILITY_TIMEOUT),
@@ -321,7 +344,7 @@ class ReplyQueue:
                     self._unconfirmed.discard(name)
                 raise
 
-        url = await self._sqs.patiently(create, about=settings.prefix)
+        url = await self._sqs.patiently(lambda: self._noted(create()), about=settings.prefix)
         self._unconfirmed.discard(name)
         self._sqs.queues.at_home(url)
         now = port.clock.now()
@@ -335,6 +358,7 @@ class ReplyQueue:
             deletes=self._deletes,
             receive_soon=self.receive_soon,
             lost=self._lose,
+            streak=self.receiving,
             # By what its creation has shown, the time in its tags was not SQS's.
             doubtful=now is not None and not _is_near(offset, now - loop.time()),
         )
@@ -342,6 +366,17 @@ class ReplyQueue:
         self._counts.created += 1
         logger.info("created the reply queue %s", url, extra=about(url))
         return live
+
+    async def _noted(self, call: Awaitable[T]) -> T:
+        """What *call*, a part of the creation, returns; whether it failed shows in `creating`."""
+        time = asyncio.get_running_loop().time
+        try:
+            result = await call
+        except QueueError as error:
+            self.creating.failed(error, time(), lasting=not error.transient)
+            raise
+        self.creating.over(time())
+        return result
 
     def _lose(self, live: LiveQueue) -> None:
         """The queue is gone: those who wait on it hear of it now, the next makes a new one."""

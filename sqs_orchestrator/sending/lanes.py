@@ -21,6 +21,7 @@ from ..core.backoff import Backoff
 from ..core.batching import LIMIT_KEPT, MOST_LIMITS, Lane, Parts, Policy
 from ..core.caching import TTLCache
 from ..core.checks import shown
+from ..core.failing import FORGOTTEN, FailureStreak
 from ..errors import MessageTooLarge, QueueError, SendError, fresh_copy
 from ..logs import about, get_logger
 from ..sqs.attempts import attempt
@@ -114,6 +115,8 @@ class Lanes(Generic[E]):
         """Batch calls made."""
         self.leaving: Callable[[], None] | None = None
         """Called just before a batch is handed over to be sent."""
+        self.streak = FailureStreak(FORGOTTEN)
+        """Batches to any queue that failed as a whole for a passing reason, in a row."""
         owner.at_end(self._close)
 
     def __len__(self) -> int:
@@ -232,6 +235,8 @@ class Lanes(Generic[E]):
             lane.in_flight -= 1
             if passing or lane.backoff is not None:
                 self._wait_again(lane, passing, all_failed=len(passing) == len(batch))
+            elif self.streak.error is not None:
+                self.streak.over(self._loop.time())
             if lane.max_bytes != lane.policy.max_bytes:
                 self._limit(lane)
             self._look_after(lane)
@@ -343,12 +348,15 @@ class Lanes(Generic[E]):
         """Let those of a batch wait again that failed for a *passing* reason, if it is not too
         late for that."""
         now = self._loop.time()
+        if all_failed and passing[0].last_error is not None:
+            self.streak.failed(passing[0].last_error, now)
         if lane.backoff is None:
             lane.backoff = Backoff()
         if not all_failed:
             # What failed alone rides along with the next batch.
             lane.resume()
             lane.backoff.reset()
+            self.streak.over(now)
         elif not lane.paused(now):
             # Batches that were under way together count as one failure, not as many.
             lane.pause(now + lane.backoff.next())

@@ -65,6 +65,8 @@ class Engine:
         self.waiting = Waiting(fifo=url.endswith(".fifo"))
         self.deliveries = Deliveries()
         self._loop = owner.loop
+        self.began = owner.loop.time()
+        """When it had found its queue."""
         self._port: SQS = sqs.port
         self._codec = codec
         self._incoming = [

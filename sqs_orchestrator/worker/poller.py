@@ -17,6 +17,7 @@ from ..connection import Connection, check_connection
 from ..core.addresses import DEFAULT_PREFIXES
 from ..core.checks import check_flag
 from ..errors import QueueError
+from ..health import Ailment, Health, Vitals, said
 from ..logs import about, get_logger
 from ..middleware import Middleware, checked_middleware
 from ..queues import check_queue
@@ -125,6 +126,8 @@ class Poller:
             self._register(handler)
         self._owner = TaskOwner(f"the poller of {queue}", self._closing)
         self._work: _Search | Engine = _Search(self._owner, sqs, queue)
+        self._vitals = Vitals(self._owner, "the poller")
+        self._failure: BaseException | None = None
         self._used = False
         self._asked_to_stop = False
         self._abort = asyncio.Event()
@@ -268,6 +271,28 @@ class Poller:
         """A snapshot of the counters."""
         return self._work.statistics()
 
+    def health(self) -> Health:
+        """Whether it works. Cheap, without a call to SQS, and callable from any thread.
+
+        It is healthy from when it has found its queue until it is asked to stop, unless its
+        receives have failed for 10 s or longer. It is not alive if it failed, which ends it, or
+        if its event loop has not turned for 10 s, as where a handler blocks it. That begins to
+        count when somebody asks, so ask every few seconds. While it looks for its queue, while
+        SQS is out of reach, and while it drains, it is alive.
+        """
+        vitals, work = self._vitals, self._work
+        if isinstance(work, _Search):
+            return vitals.health(vitals.ailment(self._failure) or work.ailment())
+        return vitals.health(
+            vitals.ailment(work.receive_loop.failure) or work.receive_loop.ailment(),
+            streaks=(work.receive_loop.streak,),
+            since=work.began,
+            last_poll=work.receive_loop.polled,
+            # Copied at once: this may be another thread.
+            oldest=min((each.since for each in list(work.running.values())), default=None),
+            pending=len(work.running) + len(work.waiting),
+        )
+
     # -------------------------------------------------------------------- internals
 
     async def _start(self, *, keep_trying: bool) -> None:
@@ -291,7 +316,9 @@ class Poller:
                 search = self._work
                 if isinstance(search, _Search) and not self._owner.stopping:
                     self._begin(await search.url(keep_trying))
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, Exception):
+                self._failure = error
             self.sqs.release(self)
             await self._owner.stop()
             raise
@@ -368,6 +395,7 @@ class _Search:
         self._sqs = sqs
         self._queue = queue
         self._failures = 0
+        self._trouble: QueueError | None = None
 
     def __repr__(self) -> str:
         return "not running"
@@ -385,6 +413,12 @@ class _Search:
             return await retrying(self._sought, until=math.inf)
         return await self._sqs.queue_url(self._queue)
 
+    def ailment(self) -> Ailment:
+        """Why it does not work yet."""
+        trouble = self._sqs.trouble(self._queue) or self._trouble
+        why = "" if trouble is None else f": {said(trouble)}"
+        return Ailment(f"the poller has not found its queue yet{why}", self._owner.started)
+
     async def _sought(self) -> str:
         """The URL, or one more failure."""
         try:
@@ -392,6 +426,7 @@ class _Search:
         except QueueError as error:
             if error.transient:
                 self._failures += 1
+                self._trouble = error
                 log = logger.warning if self._failures == 1 else logger.debug
                 log(
                     "finding the queue %r failed and is tried again: %s",

@@ -9,9 +9,11 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from ..core.backoff import Backoff
+from ..core.failing import FailureStreak
 from ..core.groups import MARGIN, Ask
 from ..core.polling import Receivers
 from ..errors import QueueError, QueueNotFound
+from ..health import Ailment, said
 from ..logs import about, get_logger
 from ..sqs.attempts import attempt
 from ..sqs.port import SQS, Received
@@ -60,6 +62,8 @@ class ReceiveLoop:
         """When a receive last succeeded."""
         self.consecutive_failures = 0
         """Receives that have failed since."""
+        self.streak = FailureStreak()
+        """The same, for how long."""
         self._owner = owner
         self._port = port
         self._url = url
@@ -78,6 +82,13 @@ class ReceiveLoop:
         self._started = owner.loop.time()
         self.refill = DeferredCall(owner, REFILL_LINGER, self.refill_now)
         """Start the receives that should be in flight, once replies have left."""
+
+    def ailment(self) -> Ailment | None:
+        """Why nothing is received, if that is so for long."""
+        since, error = self.streak.since(self._owner.loop.time()), self.streak.error
+        if since is None or error is None:
+            return None
+        return Ailment(f"receives fail: {said(error)}", since)
 
     @property
     def in_flight(self) -> int:
@@ -169,6 +180,7 @@ class ReceiveLoop:
             self.polled = loop.time()
             if self.consecutive_failures:
                 self.consecutive_failures = 0
+                self.streak.over(self.polled)
                 self._backoff.reset()
         self._take(batch or [])
         if batch is not None and len(batch) >= asked:
@@ -179,6 +191,7 @@ class ReceiveLoop:
 
     async def _failed(self, error: QueueError) -> None:
         self.consecutive_failures += 1
+        self.streak.failed(error, self._owner.loop.time())
         young = (
             isinstance(error, QueueNotFound)
             and self.polled is None
