@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import math
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from time import monotonic
 from typing import NamedTuple
 
 from .core.failing import PATIENCE, FailureStreak
@@ -106,19 +106,19 @@ class Vitals:
         asked = self._asked
         if asked is None:
             # Before the call: the loop may answer before that returns.
-            self._asked = asked = time.monotonic(), datetime.now(UTC)
+            self._asked = asked = monotonic(), datetime.now(UTC)
             try:
                 loop.call_soon_threadsafe(self._turns)
             except RuntimeError:
                 self._asked = None
                 return Ailment("its event loop is closed", datetime.now(UTC), False)
-        if time.monotonic() - asked[0] < PATIENCE:
+        if monotonic() - asked[0] < PATIENCE:
             return None
         return Ailment("its event loop is blocked, or does not run", asked[1], False)
 
     def _turns(self) -> None:
         asked, self._asked = self._asked, None
-        if asked is not None and time.monotonic() - asked[0] >= PATIENCE:
+        if asked is not None and monotonic() - asked[0] >= PATIENCE:
             self._turned = self._owner.loop.time()
 
     def health(

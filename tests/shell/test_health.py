@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -22,7 +22,6 @@ from sqs_orchestrator import (
     QueueError,
     QueueNotFound,
     ReplyQueue,
-    health,
 )
 from sqs_orchestrator.core.failing import FORGOTTEN, PATIENCE
 from sqs_orchestrator.testing import MemoryServer, connect
@@ -36,7 +35,7 @@ async def bench(server: MemoryServer) -> AsyncIterator[Bench]:
 
 
 @pytest.fixture
-def patience(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[float], None]]:
+def patience(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Lets real time pass, by which it is told how long a loop is blocked."""
     passed = 0.0
 
@@ -44,8 +43,8 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[float], None
         nonlocal passed
         passed += seconds
 
-    monkeypatch.setattr(health.time, "monotonic", lambda: passed)
-    yield more
+    monkeypatch.setattr("sqs_orchestrator.health.monotonic", lambda: passed)
+    return more
 
 
 async def echo(message: Message) -> str:
@@ -173,16 +172,17 @@ async def test_poller_that_looks_for_its_queue_is_alive(bench: Bench) -> None:
 
 
 async def test_background_poller_that_fails_is_not_alive(bench: Bench) -> None:
+    poller = await Poller(bench.sqs, "orders", echo, wait_time=1).__aenter__()
+    await until(lambda: poller.health().last_poll is not None)
+    await bench.sqs.port.delete_queue(bench.url)
+    await until(lambda: not well(poller.health()))
+    seen = poller.health()
+    assert not seen.alive
+    assert (seen.reason or "").startswith("the poller failed: QueueNotFound: ")
+    await asyncio.sleep(100)
+    assert poller.health().since == seen.since
     with pytest.raises(QueueNotFound):
-        async with Poller(bench.sqs, "orders", echo, wait_time=1) as poller:
-            await until(lambda: poller.health().last_poll is not None)
-            await bench.sqs.port.delete_queue(bench.url)
-            await until(lambda: not well(poller.health()))
-            seen = poller.health()
-            assert not seen.alive
-            assert (seen.reason or "").startswith("the poller failed: QueueNotFound: ")
-            await asyncio.sleep(100)
-            assert poller.health().since == seen.since
+        await poller.__aexit__(None, None, None)
 
 
 async def test_poller_whose_queue_does_not_exist_is_not_alive(bench: Bench) -> None:
