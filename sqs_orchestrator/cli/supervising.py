@@ -13,6 +13,7 @@ from typing import Final
 
 from .output import note
 from .repeating import together
+from .serving import REPORTS, Reports
 
 __all__ = ["LIFELINE", "supervise"]
 
@@ -26,14 +27,19 @@ LOOKS: Final = 0.5
 PAUSE: Final = 1.0
 """Seconds until a process that was killed is replaced: it may be so again at once."""
 
+LONGEST: Final = 1 << 20
+"""Bytes of a report of a process, at most."""
+
 ASKED: Final = (0, -signal.SIGTERM, -signal.SIGINT, 128 + signal.SIGINT)
 """Exit codes of a process that was asked to stop: it may not have begun."""
 
 
-def supervise(arguments: Sequence[str], count: int, watched: Path | None) -> int:
+def supervise(
+    arguments: Sequence[str], count: int, watched: Path | None, reports: Reports | None = None
+) -> int:
     """Run *count* processes of this program with *arguments*, and again when a Python file
-    below *watched* changes; returns the exit code."""
-    return asyncio.run(_Supervisor(arguments, count, watched).run())
+    below *watched* changes; returns the exit code. *reports* hears what they report."""
+    return asyncio.run(_Supervisor(arguments, count, watched, reports).run())
 
 
 class _Supervisor:
@@ -41,10 +47,17 @@ class _Supervisor:
     once. A process that cannot work (exit code above 0) ends all, since the others cannot work
     either; with *watched* it waits for a change."""
 
-    def __init__(self, arguments: Sequence[str], count: int, watched: Path | None) -> None:
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        count: int,
+        watched: Path | None,
+        reports: Reports | None,
+    ) -> None:
         self._command = [sys.executable, "-m", __package__.partition(".")[0], *arguments]
         self._count = count
         self._watched = watched
+        self._reports = reports
         self._lifeline, self._end = os.pipe()
         self._processes: set[asyncio.subprocess.Process] = set()
         self._asked: list[signal.Signals] = []
@@ -105,12 +118,25 @@ class _Supervisor:
 
     async def _process(self) -> int:
         """Run one process; returns its exit code."""
-        process = await asyncio.create_subprocess_exec(
-            *self._command,
-            env={**os.environ, LIFELINE: str(self._lifeline)},
-            pass_fds=(self._lifeline,),
-            start_new_session=True,
-        )
+        pipes = {LIFELINE: self._lifeline}
+        reading = None
+        if self._reports is not None:
+            reading, pipes[REPORTS] = os.pipe()
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *self._command,
+                env={**os.environ, **{name: str(pipe) for name, pipe in pipes.items()}},
+                pass_fds=tuple(pipes.values()),
+                start_new_session=True,
+            )
+        finally:
+            if REPORTS in pipes:
+                os.close(pipes[REPORTS])
+        listening = None
+        if self._reports is not None and reading is not None:
+            self._reports.began(process.pid)
+            work = self._listen(self._reports, process.pid, reading)
+            listening = asyncio.get_running_loop().create_task(work)
         self._processes.add(process)
         if self._asked:
             process.send_signal(self._asked[-1])
@@ -118,6 +144,21 @@ class _Supervisor:
             return await process.wait()
         finally:
             self._processes.discard(process)
+            if listening is not None and self._reports is not None:
+                listening.cancel()
+                self._reports.ended(process.pid)
+
+    async def _listen(self, reports: Reports, process: int, pipe: int) -> None:
+        """Take the reports of one process until it ends."""
+        reader = asyncio.StreamReader(limit=LONGEST)
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(pipe, "rb", buffering=0)
+        )
+        try:
+            async for line in reader:
+                reports.heard(process, line)
+        finally:
+            transport.close()
 
     async def _watch(self, directory: Path) -> None:
         before = await asyncio.to_thread(_times, directory)

@@ -12,7 +12,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Coroutine, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,10 +22,12 @@ from cyclopts import Parameter
 
 from .._version import __version__
 from ..connection import Connection
+from ..health import Health
 from ..worker.poller import Poller
 from .options import AWS, DEFAULTS, FLAG, Failed, Positive, Usage
 from .output import note
 from .repeating import together
+from .serving import REPORTS, Facts, Reports, facts_of, reporting, serving
 from .supervising import LIFELINE, supervise
 
 Level = Literal["debug", "info", "warning", "error"]
@@ -40,6 +42,8 @@ def worker(
     processes: Positive = 1,
     uvloop: Annotated[bool, FLAG] = False,
     reload: Annotated[bool, FLAG] = False,
+    health_port: int | None = None,
+    health_host: str = "0.0.0.0",
     app_dir: Path = Path(),
     log_level: Level = "info",
     aws: AWS = DEFAULTS,
@@ -59,6 +63,10 @@ def worker(
         Run them on uvloop's event loop.
     reload
         For development: start again when a Python file below --app-dir changes.
+    health_port
+        Answer /livez and /readyz over HTTP on this port.
+    health_host
+        The address to answer on; "::" for IPv6.
     app_dir
         Where the modules are.
     log_level
@@ -76,9 +84,25 @@ def worker(
     if lifeline is None and (processes > 1 or reload):
         options = [f"--app-dir={directory}", f"--log-level={log_level}", *_options_of(aws)]
         command = ["worker", *pollers, *options, *(["--uvloop"] if uvloop else [])]
-        return supervise(command, processes, directory if reload else None)
+        watched = directory if reload else None
+        if health_port is None:
+            return supervise(command, processes, watched)
+        reports = Reports(processes)
+        with serving(health_host, health_port, reports.processes):
+            return supervise(command, processes, watched, reports)
     sys.path.insert(0, str(directory))
-    _run(_work(places, aws, lifeline), uvloop)
+    health: dict[str, Callable[[], Health]] = {}
+
+    def facts() -> Facts:
+        return facts_of(dict(health))
+
+    pipe = os.environ.pop(REPORTS, None)
+    with ExitStack() as stack:
+        if pipe is not None:
+            stack.enter_context(reporting(int(pipe), facts))
+        elif health_port is not None:
+            stack.enter_context(serving(health_host, health_port, lambda: [facts()]))
+        _run(_work(places, aws, lifeline, health), uvloop)
     return 0
 
 
@@ -97,7 +121,12 @@ def _run(work: Coroutine[Any, Any, None], uvloop: bool) -> None:
         runner.run(work)
 
 
-async def _work(places: Sequence[_Place], aws: AWS, lifeline: str | None) -> None:
+async def _work(
+    places: Sequence[_Place],
+    aws: AWS,
+    lifeline: str | None,
+    health: dict[str, Callable[[], Health]],
+) -> None:
     if lifeline is not None:
         # Without its supervisor it stops, as if asked to.
         stop = partial(os.kill, os.getpid(), signal.SIGTERM)
@@ -110,6 +139,7 @@ async def _work(places: Sequence[_Place], aws: AWS, lifeline: str | None) -> Non
             for place, factory in zip(places, factories, strict=True)
         ]
         for place, poller in zip(places, pollers, strict=True):
+            health[str(place)] = poller.health
             _say(place, poller, sqs)
         await together(*(poller.run() for poller in pollers))
 
