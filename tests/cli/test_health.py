@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import threading
 from collections.abc import Callable
 from http.client import HTTPConnection
 from pathlib import Path
@@ -204,10 +205,19 @@ async def test_process_that_stands_still_is_not_alive_and_one_that_was_killed_is
     assert (await worker.ended()).code == 0
 
 
+def test_pollers_are_asked_without_a_probe_since_a_blocked_loop_counts_from_then() -> None:
+    asked = threading.Event()
+
+    def processes() -> list[serving.Facts]:
+        asked.set()
+        return []
+
+    with serving.serving("127.0.0.1", 0, processes):
+        assert asked.wait(HANGS)
+
+
 async def test_port_that_is_taken_is_one_line(guarded: tuple[Shell, MemorySQS], shop: Path) -> None:
     shell, _ = guarded
-    with serving.serving("127.0.0.1", 0, list):
-        pass  # it ends
     worker, probe = await start(shell, shop, "shop:orders")
     other = await shell.start(
         *("worker", "--app-dir", str(shop), "shop:orders", "--health-host", "127.0.0.1"),
