@@ -24,6 +24,7 @@ from typing import Any, Final
 import botocore.exceptions as boto
 
 from ..core import limits
+from ..jsontext import loads
 from .clock import Clock
 from .failures import Foreign, date_of, is_passing, is_skew, refusal
 
@@ -74,7 +75,7 @@ def answer_of(
         page = "an HTML page" if "html" in kind else f"of the media type {kind or 'of nothing'}"
         raise Foreign(status, body, f"it is {page}")
     try:
-        value = json.loads(body.decode()) if body else {}
+        value = loads(body.decode()) if body else {}
     except (ValueError, RecursionError) as error:
         raise Foreign(status, body, f"it is not JSON: {error}") from error
     if not isinstance(value, dict):

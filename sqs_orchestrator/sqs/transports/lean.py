@@ -27,6 +27,7 @@ import botocore.exceptions as boto
 from botocore.httpsession import create_urllib3_context, get_cert_path
 from yarl import URL
 
+from ...jsontext import installed
 from ..answers import MOST_BYTES, answer_of, too_long, unpacked
 from ..clock import Clock, epoch_of
 from ..config import longest_call
@@ -142,7 +143,7 @@ class LeanTransport:
         parameters: Mapping[str, Any],
         begun: Callable[[], None] | None = None,
     ) -> dict[str, Any]:
-        body = _encode(parameters).encode()
+        body = _encode(parameters)
         session = self._polling if operation == "ReceiveMessage" else self._sending
         limit = self._longest_call + parameters.get("WaitTimeSeconds", 0)
         timeout = self._timeouts.get(limit) or self._timeout(limit)
@@ -224,6 +225,19 @@ def _jsonable(value: Any) -> Any:
     raise boto.ParamValidationError(report=f"{value!r} has no form in JSON")
 
 
-_encode: Final = json.JSONEncoder(
+_encoder: Final = json.JSONEncoder(
     separators=(",", ":"), check_circular=False, default=_jsonable
 ).encode
+_orjson: Final = installed("orjson")
+
+
+def _encode(parameters: Mapping[str, Any]) -> bytes:
+    """The body of a call."""
+    if _orjson is not None:
+        try:
+            body: bytes = _orjson.dumps(parameters, default=_jsonable)
+        except TypeError:  # what it does not take, `json` may, or says what is wrong
+            pass
+        else:
+            return body
+    return _encoder(parameters).encode()
