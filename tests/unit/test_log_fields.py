@@ -18,6 +18,7 @@ LEVELS = {"debug", "info", "warning", "error", "exception", "critical", "log"}
 OF_NONE = (
     "%s cannot be looked up",
     "%s does not stop the poller",
+    "%s: %d tasks ignore that they were cancelled",
     "%s failed and has closed",
     "a sweep failed",
     "a sweep of %s",
