@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from .attributes import NUMBER, Attributes, AttributeValue, number, string
+from .attributes import NUMBER, Attributes, AttributeValue, string
 from .checks import NOT_FOR_SQS, checked, message_bytes, quoted, text_of
 from .limits import MESSAGE_ATTRIBUTES, MESSAGE_BYTES, RETENTION
 
@@ -303,9 +303,6 @@ def reply_attributes(
     *,
     content_type: str | None = None,
     error_code: str | None = None,
-    stream: str | None = None,
-    sequence: int | None = None,
-    end: bool = False,
 ) -> dict[str, AttributeValue]:
     """The attributes of a reply. The body of a reply with an *error_code* is an `error_body`."""
     attributes: dict[str, AttributeValue] = {}
@@ -320,12 +317,6 @@ def reply_attributes(
         attributes[_CONTENT_TYPE] = string(content_type)
     if error_code is not None:
         attributes[_ERROR] = string(_acceptable(error_code) or _UNNAMED_ERROR)
-    if stream is not None:
-        attributes[_STREAM] = string(stream)
-    if sequence is not None:
-        attributes[_SEQUENCE] = number(str(sequence))
-    if end:
-        attributes[_END] = string("true")
     return attributes
 
 
@@ -335,9 +326,6 @@ class ReplyHead(NamedTuple):
     correlation_id: str | None = None
     error_code: str | None = None
     content_type: str | None = None
-    stream: str | None = None
-    sequence: int | None = None
-    end: bool = False
 
 
 def parse_reply(attributes: Attributes) -> ReplyHead:
@@ -351,15 +339,7 @@ def parse_reply(attributes: Attributes) -> ReplyHead:
     error_code = _lenient(attributes, _ERROR)
     if error_code is None and _ERROR in attributes:
         error_code = _UNNAMED_ERROR
-    sequence = _lenient(attributes, _SEQUENCE)
-    return ReplyHead(
-        correlation_id,
-        error_code,
-        _lenient(attributes, _CONTENT_TYPE),
-        _lenient(attributes, _STREAM),
-        int(sequence) if sequence is not None and _DIGITS.fullmatch(sequence) else None,
-        _lenient(attributes, _END) == "true",
-    )
+    return ReplyHead(correlation_id, error_code, _lenient(attributes, _CONTENT_TYPE))
 
 
 def _lenient(attributes: Attributes, name: str) -> str | None:

@@ -201,7 +201,7 @@ def test_value_is_frozen(value: Any, name: str) -> None:
         ),
         message_from(received(ApproximateReceiveCount="2", SentTimestamp="1700000000000")),
         Reply("x", attributes={"a": 1}, message_id="m", content_type="c"),
-        Reply.received(received(), wire.ReplyHead("c1", sequence=4)),
+        Reply.received(received(), wire.ReplyHead("c1", content_type="c")),
     ],
     ids=["Message", "received Message", "Reply", "received Reply"],
 )

@@ -162,9 +162,8 @@ def test_received_attributes_come_without_the_librarys_own() -> None:
     attributes = wire.request_attributes(
         reply_queue_url=URL, correlation_id="a", message_type="t", content_type="c", legacy=True
     )
-    attributes.update(
-        wire.reply_attributes(ReplyTo(URL, "a"), error_code="x", stream="s", sequence=0, end=True)
-    )
+    attributes.update(wire.reply_attributes(ReplyTo(URL, "a"), error_code="x"))
+    attributes.update(ReplyStream=string("s"), ReplySequence=number("0"), ReplyEnd=string("true"))
     attributes["mine"] = string("x")
     assert plain_attributes(wire.with_time_to_live(attributes, 1), RESERVED) == {"mine": "x"}
 
