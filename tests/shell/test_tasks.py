@@ -137,7 +137,6 @@ async def test_owner_that_is_not_running_spawns_nothing() -> None:
         owner.spawn(asyncio.sleep, 0)
 
 
-@pytest.mark.asyncio(loop_factories=["virtual"])  # tasks that begin at once leave no time for it
 async def test_owner_leaves_a_task_behind_that_ignores_its_cancellation(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -158,6 +157,7 @@ async def test_owner_leaves_a_task_behind_that_ignores_its_cancellation(
     await task
 
 
+@pytest.mark.asyncio(loop_factories=["virtual"])  # tasks that begin at once leave no time for it
 async def test_entering_cancelled_leaves_no_owner_behind() -> None:
     closing = Closing()
     owner = TaskOwner("owner", closing)
