@@ -24,10 +24,10 @@ from .core.checks import (
     checked,
     message_bytes,
     quoted,
-    shown,
 )
 from .core.limits import MESSAGE_BYTES
 from .errors import InvalidMessage, MessageTooLarge, SendError
+from .queues import check_is_text
 from .results import Reject
 
 __all__ = ["Draft", "Sealed", "seal"]
@@ -203,9 +203,8 @@ def seal(
     return Sealed(text, attributes, size, delay or None)
 
 
-def _check_fifo(queue: object, delay: int, group_id: object, deduplication_id: object) -> None:
-    if not isinstance(queue, str):
-        raise ValueError(f"a queue is given by its name or URL, not {shown(queue)}")
+def _check_fifo(queue: Any, delay: int, group_id: object, deduplication_id: object) -> None:
+    check_is_text(queue)
     if group_id is not None:
         check_group_id(group_id)
     if deduplication_id is not None:

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, TypeAlias
 from aiobotocore.session import AioSession
 
 from ..connection import Connection
-from ..core.names import account_of, queue_name_of
+from ..core.names import account_of, queue_name_of, url_beside
 from ..core.redrive import dead_letter_queue
 from ..errors import AccessDenied, QueueError, QueueNotFound
 from .options import Common
@@ -141,7 +141,7 @@ class Examination:
             for look in (self._visibility, self._redrive, self._encryption):
                 self._note(look())
         dead = dead_letter_queue(self._facts.get("RedrivePolicy"))
-        dead_url = dead and f"{self._url.rsplit('/', 2)[0]}/{dead.account}/{dead.name}"
+        dead_url = dead and url_beside(self._url, *dead)
         for statement in STATEMENTS:
             url = {"queue": self._url, "dead_letters": dead_url}.get(statement.place)
             if statement.role not in self.roles or not url:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from ..connection import Connection
+from ..core.names import url_beside
 from ..core.redrive import dead_letter_queue
 from ..sqs.port import Received
 from ..texts import printable
@@ -50,7 +51,7 @@ async def peek(
             target = dead_letter_queue(policy)
             if target is None:
                 raise Failed(f"{queue} has no dead-letter queue")
-            url = f"{url.rsplit('/', 2)[0]}/{target.account}/{target.name}"
+            url = url_beside(url, *target)
         elif policy:
             note("each look counts as a receive: its redrive policy takes those received too often")
         found: list[Received] = []

@@ -16,7 +16,7 @@ import anyio
 from cyclopts import Parameter
 
 from ..connection import Connection
-from ..core.names import queue_name_of
+from ..core.names import queue_name_of, url_beside
 from ..core.redrive import dead_letter_queue
 from ..core.wire import split_dead_letter
 from ..errors import QueueError
@@ -145,7 +145,7 @@ async def _ends(sqs: Connection, queue: str, to: str | None) -> tuple[str, str]:
     found = await sqs.patiently(lambda: sqs.port.get_queue_attributes(url, ["RedrivePolicy"]))
     dead = dead_letter_queue(found.get("RedrivePolicy"))
     if dead is not None:
-        source = f"{url.rsplit('/', 2)[0]}/{dead.account}/{dead.name}"
+        source = url_beside(url, *dead)
         return source, url if to is None else await sqs.queue_url(to)
     if to is not None:
         return url, await sqs.queue_url(to)

@@ -25,6 +25,7 @@ from .names import (
     account_of,
     is_sweepers,
     is_sweepers_dead_letters,
+    url_beside,
 )
 
 # Exactly the URLs that SQS, and the servers that imitate it, hand out. Nothing else that a URL
@@ -161,7 +162,7 @@ def _checked(
             "request queue's own nor one of reply_accounts"
         )
     _check_name(name, has_correlation_id, prefixes, shown)
-    return f"{request_queue_url.rsplit('/', 2)[0]}/{account}/{name}"
+    return url_beside(request_queue_url, account, name)
 
 
 def _check_name(

@@ -7,17 +7,28 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["is_coroutine_function", "takes_two"]
+__all__ = ["is_coroutine_function", "is_generator_function", "takes_two"]
 
 
 def is_coroutine_function(function: Any) -> bool:
     """Whether calling *function* gives a coroutine: it was defined with `async def`, or is an
     object whose class has such a `__call__`, a method or a `functools.partial` of one."""
+    return _is(inspect.iscoroutinefunction, function)
+
+
+def is_generator_function(function: Any) -> bool:
+    """The same for an async generator."""
+    return _is(inspect.isasyncgenfunction, function)
+
+
+def _is(test: Callable[[Any], bool], function: Any) -> bool:
+    """Whether *test* holds for *function*, or for what calling that object calls."""
     while isinstance(function, functools.partial):
         function = function.func
-    if inspect.iscoroutinefunction(function):
+    if test(function):
         return True
-    return callable(function) and inspect.iscoroutinefunction(type(function).__call__)
+    # Calling a class makes an object of it.
+    return callable(function) and not isinstance(function, type) and test(type(function).__call__)
 
 
 def takes_two(function: Callable[..., Any]) -> bool:

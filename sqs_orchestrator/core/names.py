@@ -67,6 +67,11 @@ def account_of(url: str) -> str | None:
     return parts[1] if len(parts) == 3 and "://" in parts[0] else None
 
 
+def url_beside(queue_url: str, account: str, name: str) -> str:
+    """The URL of the queue *name* of *account*, at the endpoint of the queue at *queue_url*."""
+    return f"{queue_url.rsplit('/', 2)[0]}/{account}/{name}"
+
+
 def failover_url(url: str) -> str:
     """The URL at which a Java requester listens if its reply queue has vanished."""
     return url + _FAILOVER

@@ -14,11 +14,9 @@ from opentelemetry import propagate, trace
 from opentelemetry.context import Context
 from opentelemetry.propagators.textmap import Getter
 
+from ..core.limits import MESSAGE_ATTRIBUTES
 from ..drafts import Draft
 from ..errors import InvalidMessage, MessageTooLarge
-
-MOST_ATTRIBUTES: Final = 10
-"""Attributes of a message (SQS Developer Guide, message metadata)."""
 
 MOST_OWN: Final = 6
 """The most that the library itself uses of them."""
@@ -90,4 +88,4 @@ def for_want_of_room(error: Exception, draft: Draft, part: Mapping[str, str]) ->
         return 0 < error.limit < error.size <= error.limit + added
     # The library does not say which of its checks it was.
     most = len(draft.attributes) + len(part) + MOST_OWN
-    return isinstance(error, InvalidMessage) and most > MOST_ATTRIBUTES
+    return isinstance(error, InvalidMessage) and most > MESSAGE_ATTRIBUTES

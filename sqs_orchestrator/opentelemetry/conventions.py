@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import urlsplit
 
+from ..core.names import queue_name_of
+
 SCHEMA: Final = "https://opentelemetry.io/schemas/1.44.0"
 
 SYSTEM: Final = "messaging.system"
@@ -70,7 +72,7 @@ def destination(queue: str) -> Destination:
     """That of a queue, by its name or URL; `""` where it is not known."""
     for_spans: Attributes = {SYSTEM: "aws_sqs"}
     for_metrics: Attributes = {SYSTEM: "aws_sqs"}
-    name = queue.rpartition("/")[2]
+    name = queue_name_of(queue)
     shown = _ID.sub("{id}", name)
     if name:
         for_spans[DESTINATION] = name

@@ -17,6 +17,7 @@ from typing import Any, Protocol, TypeVar
 from ..core.callables import is_coroutine_function, takes_two
 from ..core.checks import shown
 from ..core.limits import LIST_QUEUES_PAGE
+from ..core.names import queue_name_of
 from ..errors import QueueError
 from ..logs import about, get_logger
 from .attempts import attempt
@@ -95,12 +96,10 @@ class WrappedSQS:
 
     async def send(self, queue_url: str, entries: Sequence[SendEntry]) -> list[str | Failure]:
         return await self._around(
-            Call(
+            _about(
                 "SendMessageBatch",
                 queue_url,
-                queue_url.rpartition("/")[2],
                 len(entries),
-                attempt.get(),
                 [entry.attributes for entry in entries],
             ),
             lambda: self._port.send(queue_url, entries),
@@ -279,8 +278,14 @@ def _is_cancelled(error: BaseException) -> bool:
     return task is None or task.cancelling() > 0
 
 
-def _about(operation: str, queue_url: str, entries: int = 1) -> Call:
-    return Call(operation, queue_url, queue_url.rpartition("/")[2], entries, attempt.get())
+def _about(
+    operation: str,
+    queue_url: str,
+    entries: int = 1,
+    message_attributes: Sequence[Attributes] = (),
+) -> Call:
+    name = queue_name_of(queue_url)
+    return Call(operation, queue_url, name, entries, attempt.get(), message_attributes)
 
 
 # -------------------------------------------------------------------- what a result looks like

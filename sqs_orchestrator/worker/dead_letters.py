@@ -9,6 +9,7 @@ import math
 from ..connection import Connection
 from ..core import wire
 from ..core.checks import message_bytes
+from ..core.names import url_beside
 from ..core.redrive import dead_letter_queue
 from ..errors import QueueError, SendError
 from ..logs import about, get_logger
@@ -91,8 +92,7 @@ class DeadLetters:
         else:
             target = dead_letter_queue(attributes.get("RedrivePolicy"))
             # A queue's dead-letter queue is in its region, so at the same endpoint.
-            endpoint = self._url.rsplit("/", 2)[0]
-            self._found = "" if target is None else f"{endpoint}/{target.account}/{target.name}"
+            self._found = "" if target is None else url_beside(self._url, *target)
         self._known = asyncio.get_running_loop().time()
 
 

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from ..codecs import Codec, CodecError
+from ..core.callables import is_coroutine_function, is_generator_function
 from ..core.checks import quoted, shown, text_of
 from ..message import Message
 from ..middleware import Middleware, around
@@ -39,8 +40,8 @@ class Handler:
     def __init__(self, function: Callable[..., Any], route: str | None = None) -> None:
         self.name = _name_of(function)
         self.route = route
-        self.streams = _is(inspect.isasyncgenfunction, function)
-        if not self.streams and not _is(inspect.iscoroutinefunction, function):
+        self.streams = is_generator_function(function)
+        if not self.streams and not is_coroutine_function(function):
             raise ValueError(
                 f"the handler {self.name} is not a coroutine function: define it with "
                 "'async def', and in there run what blocks with anyio.to_thread.run_sync()"
@@ -142,17 +143,6 @@ def _name_of(function: Callable[..., Any]) -> str:
         function = function.func
     name = getattr(function, "__qualname__", None)
     return name if isinstance(name, str) else type(function).__qualname__
-
-
-def _is(test: Callable[[Any], bool], function: Callable[..., Any]) -> bool:
-    """Whether *test* holds for *function*, or for what calling that object calls."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    return test(function) or (
-        not inspect.isroutine(function)
-        and not isinstance(function, type)
-        and test(type(function).__call__)
-    )
 
 
 _P = inspect.Parameter

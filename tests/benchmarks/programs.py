@@ -54,21 +54,32 @@ def python(loop: str, requirement: str | None, module: str) -> str:
 
 def java() -> list[str]:
     """The command that runs the program in Java; Maven builds it if need be."""
+    return java_program(_JAVA, _MADE, "Side")
+
+
+def java_program(source: Path, made: Path, main: str) -> list[str]:
+    """The command that runs the class *main* of the Maven project in *source*, which is built
+    into a directory below *made* if need be.
+
+    Raises:
+        Unavailable: There is no Java, or it cannot be built.
+    """
     runs = shutil.which("java")
     if runs is None:
         raise Unavailable("it needs Java 17 or newer, and there is no `java`")
-    sources = [(_JAVA / name).read_bytes() for name in ("pom.xml", "Side.java")]
-    home = _MADE / f"java-{hashlib.sha256(b''.join(sources)).hexdigest()[:12]}"
+    sources = sorted(path for path in source.rglob("*") if path.is_file())
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
+    home = made / f"java-{digest[:12]}"
     if not home.exists():
         print("Building the program in Java ...", flush=True)
-        maven_build(_JAVA, home)
+        _build(source, home)
     settings = {
         "aws.region": CLIENT["region_name"],
         "aws.accessKeyId": CLIENT["aws_access_key_id"],
         "aws.secretAccessKey": CLIENT["aws_secret_access_key"],
     }
     options = [f"-D{name}={value}" for name, value in settings.items()]
-    return [runs, *options, "-cp", f"{home / 'classes'}{os.pathsep}{home}/lib/*", "Side"]
+    return [runs, *options, "-cp", f"{home / 'classes'}{os.pathsep}{home}/lib/*", main]
 
 
 def java_version() -> str | None:
@@ -81,7 +92,7 @@ def java_version() -> str | None:
     return found[1] if found else None
 
 
-def maven_build(source: Path, home: Path) -> None:
+def _build(source: Path, home: Path) -> None:
     """Build the Maven project in *source* into *home*: its classes, and what they need.
 
     Raises:

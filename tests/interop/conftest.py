@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import itertools
 import json
 import os
-import shutil
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
@@ -22,8 +20,8 @@ import pytest
 import pytest_asyncio
 
 import sqs_orchestrator as so
-from tests.benchmarks.programs import Unavailable, maven_build
-from tests.processes.conftest import Process, start_program
+from tests.benchmarks.programs import Unavailable, java_program
+from tests.processes.conftest import Process, starting
 from tests.servers import CREDENTIALS
 
 collect_ignore_glob = [] if os.environ.get("SQS_INTEROP") else ["test_*.py"]
@@ -118,24 +116,10 @@ class Java:
 @pytest.fixture(scope="session")
 def program() -> list[str]:
     """The command that runs the program in Java, built if need be."""
-    runs = shutil.which("java")
-    if runs is None:
-        pytest.fail("Java 17 or newer is needed, and there is no `java`")
-    sources = sorted(path for path in SOURCE.rglob("*") if path.is_file())
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
-    home = BUILT / digest[:12]
-    if not home.exists():
-        try:
-            maven_build(SOURCE, home)
-        except Unavailable as why:
-            pytest.fail(str(why))
-    settings = {
-        "aws.region": CREDENTIALS["region_name"],
-        "aws.accessKeyId": CREDENTIALS["aws_access_key_id"],
-        "aws.secretAccessKey": CREDENTIALS["aws_secret_access_key"],
-    }
-    options = [f"-D{name}={value}" for name, value in settings.items()]
-    return [runs, *options, "-cp", f"{home / 'classes'}{os.pathsep}{home}/lib/*", "Peer"]
+    try:
+        return java_program(SOURCE, BUILT, "Peer")
+    except Unavailable as why:
+        pytest.fail(str(why))
 
 
 @pytest.fixture(scope="session")
@@ -174,16 +158,9 @@ async def java(start_java: Start) -> Java:
 
 @pytest_asyncio.fixture
 async def start_here(endpoint_url: str) -> AsyncIterator[Callable[..., Awaitable[Process]]]:
-    """Starts programs of `tests/processes`; those that still run are killed after the test."""
-    started: list[Process] = []
-
-    async def start(program: str, **options: Any) -> Process:
-        started.append(await start_program(endpoint_url, program, **options))
-        return started[-1]
-
-    yield start
-    for process in started:
-        await process.kill()
+    """Starts programs of `tests/processes`."""
+    async with starting(endpoint_url) as start:
+        yield start
 
 
 @pytest_asyncio.fixture

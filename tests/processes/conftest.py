@@ -110,9 +110,9 @@ def endpoint_url(small_server: str) -> str:
     return small_server
 
 
-@pytest_asyncio.fixture
-async def start(endpoint_url: str) -> AsyncIterator[Start]:
-    """Starts programs; those that still run are killed after the test."""
+@contextlib.asynccontextmanager
+async def starting(endpoint_url: str) -> AsyncIterator[Start]:
+    """Starts programs; those that still run are killed at the end."""
     processes: list[Process] = []
 
     async def start(program: str, **options: Any) -> Process:
@@ -123,6 +123,12 @@ async def start(endpoint_url: str) -> AsyncIterator[Start]:
     yield start
     for process in processes:
         await process.kill()
+
+
+@pytest_asyncio.fixture
+async def start(endpoint_url: str) -> AsyncIterator[Start]:
+    async with starting(endpoint_url) as start:
+        yield start
 
 
 @pytest_asyncio.fixture
