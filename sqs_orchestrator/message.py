@@ -17,6 +17,7 @@ from typing import Any, Final, NoReturn
 from .codecs import CodecError
 from .core.attributes import PlainValue, plain_attributes
 from .core.checks import check_seconds, check_type, shown
+from .core.sns import TOPIC_ARN
 from .core.wire import RESERVED, ReplyHead, ReplyTo, Request
 from .jsontext import loads
 from .sqs.clock import Clock
@@ -142,6 +143,7 @@ class Message(_Frozen):
         content_type: The media type of the body, where it is neither plain text nor JSON.
         time_remaining: Seconds for which the requester will wait from now on.
         queue_url: The URL of the queue that it came from.
+        topic_arn: The SNS topic that it came through, where its envelope named one.
 
     Raises:
         ValueError: If an argument is of a wrong type.
@@ -169,11 +171,13 @@ class Message(_Frozen):
         content_type: str | None = None,
         time_remaining: float = math.inf,
         queue_url: str | None = None,
+        topic_arn: str | None = None,
     ) -> None:
         _check_made(body, attributes, message_id, content_type)
         _check_text("message_type", message_type)
         _check_text("group_id", group_id)
         _check_text("queue_url", queue_url)
+        _check_text("topic_arn", topic_arn)
         check_type("receive_count", receive_count, int, "an int from 1 on")
         if isinstance(receive_count, bool) or not 1 <= receive_count < 2**31:
             raise ValueError(f"receive_count is an int from 1 on, not {shown(receive_count)}")
@@ -186,6 +190,8 @@ class Message(_Frozen):
             system["SentTimestamp"] = str(round(sent_at.timestamp() * 1000))
         if group_id is not None:
             system["MessageGroupId"] = group_id
+        if topic_arn is not None:
+            system[TOPIC_ARN] = topic_arn
         _set(self, "_received", Received(message_id, "", body, {}, system))
         _set(self, "_request", Request(reply_to, None, message_type, content_type))
         _set(self, "_attributes", dict(attributes or {}))
@@ -253,6 +259,12 @@ class Message(_Frozen):
         return self._queue_url
 
     @property
+    def topic_arn(self) -> str | None:
+        """The ARN of the SNS topic that the message came through; `None` where it came without an
+        envelope, as with raw delivery, or the poller's `sns_topics` does not have its topic."""
+        return self._received.system.get(TOPIC_ARN)
+
+    @property
     def message_type(self) -> str | None:
         """The route that the sender named."""
         return self._request.message_type
@@ -308,6 +320,7 @@ class Message(_Frozen):
             "reply_to": self.reply_to,
             "content_type": self.content_type,
             "queue_url": self.queue_url,
+            "topic_arn": self.topic_arn,
         }
 
     def __reduce__(self) -> tuple[Any, ...]:

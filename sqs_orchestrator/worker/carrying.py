@@ -55,7 +55,7 @@ class Carrier:
 
     *changed* is set when something has ended. *go_on* is called when a message may be started, or
     received, that had to wait. *widest* gives the loop time at which the last receive of several
-    messages ends.
+    messages ends. Unless it *deletes* them itself, whoever received the messages does.
     """
 
     def __init__(
@@ -75,6 +75,7 @@ class Carrier:
         changed: Changed,
         go_on: Callable[[], None],
         widest: Callable[[], float],
+        deletes: bool = True,
     ) -> None:
         self._owner = owner
         self._loop = asyncio.get_running_loop()
@@ -87,6 +88,7 @@ class Carrier:
         self._changed = changed
         self._go_on = go_on
         self._widest = widest
+        self._deletes = deletes
         self.sends = send_lanes(owner, sqs.port)
         self.replies = Replies(
             owner,
@@ -195,6 +197,9 @@ class Carrier:
 
     def erase(self, delivery: Delivery) -> None:
         """Delete what has been dealt with, by its newest receipt handle."""
+        if not self._deletes:
+            self._let_go(delivery)
+            return
         self.deletes.add(self._url, _Delete(delivery, self._loop.time(), self._erased))
 
     def _erased(self, delete: _Delete, *, confirmed: bool) -> None:

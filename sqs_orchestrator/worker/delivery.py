@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections import deque
+from collections.abc import Collection
 from typing import Any, Final
 
-from ..core import wire
+from ..core import sns, wire
 from ..core.wire import Request
 from ..logs import about
 from ..message import Message
@@ -95,15 +97,31 @@ class Delivery:
         return self.message.group_id or ""
 
 
-def read(received: Received, clock: Clock, now: float, queue_url: str | None = None) -> Delivery:
-    """A message that has just been received from that queue, and what its attributes say."""
+def read(
+    received: Received,
+    clock: Clock,
+    now: float,
+    queue_url: str | None = None,
+    topics: Collection[str] = (),
+) -> Delivery:
+    """A message that has just been received from that queue, and what its attributes say. It may
+    be in an envelope of one of *topics*; a dead letter stays in it."""
     fault: str | None = None
+    published = sns.open_envelope(received.body, topics) if topics else None
+    said = received
+    if published is not None:
+        said = dataclasses.replace(
+            received,
+            body=published.body,
+            attributes=published.attributes,
+            system={**received.system, sns.TOPIC_ARN: published.topic_arn},
+        )
     try:
-        request = wire.parse_request(received.attributes)
+        request = wire.parse_request(said.attributes)
     except wire.Malformed as malformed:
         request = wire.Request(malformed.reply_to)
         fault = malformed.reason
-    message = Message.received(received, request, clock, queue_url)
+    message = Message.received(said, request, clock, queue_url)
     return Delivery(received, request, message, fault, now)
 
 

@@ -23,7 +23,7 @@ from typing import Any
 from ..codecs import Codec
 from ..connection import Connection
 from ..core.groups import Ask
-from ..core.limits import BATCH_ENTRIES
+from ..core.limits import BATCH_ENTRIES, VISIBILITY_TIMEOUT
 from ..core.polling import Intake
 from ..logs import about, get_logger
 from ..middleware import Middleware
@@ -44,7 +44,11 @@ logger = get_logger(__name__)
 
 
 class Engine:
-    """What works on the messages of one queue, in tasks of *owner*."""
+    """What works on the messages of one queue, in tasks of *owner*.
+
+    If it *receives* none itself, somebody else receives them, gives them to `take`, and deletes
+    those that are `deleted`: they stay hidden for as long as that one has seen to.
+    """
 
     def __init__(
         self,
@@ -55,6 +59,8 @@ class Engine:
         handlers: Handlers,
         codec: Codec,
         middleware: Sequence[Middleware],
+        *,
+        receives: bool = True,
     ) -> None:
         self.owner = owner
         self.url = url
@@ -67,7 +73,10 @@ class Engine:
         self._loop = owner.loop
         self.began = owner.loop.time()
         """When it had found its queue."""
-        self._port: SQS = sqs.port
+        self.port: SQS = sqs.port
+        self.clock = self.port.clock
+        """The clock that tells which requests have expired."""
+        self._receives = receives
         self._codec = codec
         self._incoming = [
             each for each in middleware if getattr(each, "incoming", None) is not None
@@ -77,21 +86,23 @@ class Engine:
         self._judge = Judge(url, sqs.port.region, settings, handlers)
         self.visibility = Visibility(
             owner,
-            self._port,
+            self.port,
             url,
             self._counts,
-            timeout=settings.visibility_timeout,
+            timeout=settings.visibility_timeout if receives else VISIBILITY_TIMEOUT,
             max_extension=settings.max_extension,
             overdue=self._overdue,
         )
+        if not receives:
+            self.visibility.close()
         self.receive_loop = ReceiveLoop(
             owner,
-            self._port,
+            self.port,
             url,
             settings.visibility_timeout,
             self._counts,
             allowance=self._allowance,
-            take=self._take,
+            take=self.take,
         )
         self.carrier = Carrier(
             owner,
@@ -108,6 +119,7 @@ class Engine:
             changed=self.changed,
             go_on=self._go_on,
             widest=self.receive_loop.widest,
+            deletes=receives,
         )
         self.carrier.sends.leaving = self.receive_loop.refill.hurry
 
@@ -140,6 +152,8 @@ class Engine:
         """What one more receive may ask for, if those in flight have asked for *asked*."""
         waiting = self.waiting
         most_in_line = BATCH_ENTRIES * self.settings.concurrency
+        if not self._receives:
+            return Ask(0, 0)
         if self.carrier.is_clogged() or waiting.groups.waiting > most_in_line:
             return Ask(0, 0)
         ask = Ask(BATCH_ENTRIES, self.settings.wait_time)
@@ -148,8 +162,9 @@ class Engine:
         room = self._intake.room(len(self.running), len(waiting.ready), asked)
         return Ask(min(room, ask.most), ask.wait)
 
-    def _take(self, batch: list[Received]) -> None:
+    def take(self, batch: list[Received]) -> list[Delivery]:
         """Hold messages that have just been received, and let them wait for their turn."""
+        taken: list[Delivery] = []
         now = self._loop.time()
         if self.deliveries.remembered:
             self.deliveries.forget_old(now)
@@ -159,9 +174,10 @@ class Engine:
             known = self.deliveries.get(received.message_id)
             if known is not None and (known.judged or not known.overdue):
                 self._take_again(known, received, now)
+                taken.append(known)
                 continue
             try:
-                delivery = read(received, self._port.clock, now, self.url)
+                delivery = read(received, self.clock, now, self.url, self.settings.topics)
                 if received.system.get("ApproximateReceiveCount", "1") != "1":
                     counts["redelivered"] += delivery.message.receive_count > 1
             except Exception:
@@ -172,6 +188,7 @@ class Engine:
                     extra=about(self.url, received.message_id),
                 )
                 continue
+            taken.append(delivery)
             self.visibility.hold(delivery, now)
             if self.owner.stopping:
                 self.carrier.carry_out(delivery, RELEASED)
@@ -180,6 +197,7 @@ class Engine:
             self.waiting.add(delivery)
         self._start_waiting()
         self.changed.set()
+        return taken
 
     def _take_again(self, delivery: Delivery, received: Received, now: float) -> None:
         """SQS has handed out once more what is in work here, or was. Its visibility ran out, or

@@ -108,7 +108,7 @@ class Judge:
         if withdrawn or isinstance(error, KeyboardInterrupt):
             return RELEASED
         if overdue and isinstance(error, CancelledError):
-            error = TimeoutError("it ran past max_extension")
+            error = TimeoutError("it ran for longer than it may")
         return self._failed("handler_error", error, reply_queue)
 
     def of_unsent(self, reply: SendReply, error: Exception) -> Judgement | None:

@@ -74,6 +74,8 @@ class Poller:
         reply_accounts: AWS accounts to answer to beside the queue's own.
         expose_errors: Send the text of any exception of a handler to the requester, not
             only that of `Reject`.
+        sns_topics: ARNs of SNS topics that the queue is subscribed to without raw delivery:
+            their messages are taken out of SNS's envelope.
         codec: Encodes and decodes bodies; JSON by default.
         middleware: Objects with `async incoming(message, call_next)`, which stands around each
             call of a handler, with `async outgoing(draft, call_next)`, which stands around each
@@ -99,6 +101,7 @@ class Poller:
         reply_queue_prefixes: Sequence[str] | None = DEFAULT_PREFIXES,
         reply_accounts: Collection[str] = (),
         expose_errors: bool = False,
+        sns_topics: Collection[str] = (),
         codec: Codec | None = None,
         middleware: Sequence[Middleware] = (),
     ) -> None:
@@ -117,6 +120,7 @@ class Poller:
             reply_queue_prefixes=reply_queue_prefixes,
             reply_accounts=reply_accounts,
             expose_errors=expose_errors,
+            sns_topics=sns_topics,
             read_timeout=sqs.read_timeout,
         )
         self._codec = codec_or_json(codec)
@@ -296,10 +300,7 @@ class Poller:
     # -------------------------------------------------------------------- internals
 
     async def _start(self, *, keep_trying: bool) -> None:
-        if not self._handlers:
-            raise ValueError(
-                f"the poller of {self.queue!r} has no handler: pass one, or use @poller.handler"
-            )
+        self._check_handlers()
         if self._used:
             if self._owner.ended:
                 raise RuntimeError(f"the poller of {self.queue!r} ran before: make a new one")
@@ -325,20 +326,33 @@ class Poller:
 
     def _begin(self, url: str) -> None:
         """The queue is found: work on it."""
-        engine = self._work = Engine(
-            self._owner,
+        engine = self._work = self.engine(self._owner, url)
+        logger.info("polling %s with %d places", url, self._settings.concurrency, extra=about(url))
+        unwise = self._settings.unwise()
+        if unwise is not None:
+            logger.warning("the poller of %s: %s", url, unwise, extra=about(url))
+        engine.start()
+
+    def _check_handlers(self) -> None:
+        if not self._handlers:
+            raise ValueError(
+                f"the poller of {self.queue!r} has no handler: pass one, or use @poller.handler"
+            )
+
+    def engine(self, owner: TaskOwner, url: str, *, receives: bool = True) -> Engine:
+        """What works on the messages of the queue at *url* as this poller does, in tasks of
+        *owner*. For the library's own use."""
+        self._check_handlers()
+        return Engine(
+            owner,
             self.sqs,
             url,
             self._settings,
             self._handlers,
             self._codec,
             self._middleware,
+            receives=receives,
         )
-        logger.info("polling %s with %d places", url, self._settings.concurrency, extra=about(url))
-        unwise = self._settings.unwise()
-        if unwise is not None:
-            logger.warning("the poller of %s: %s", url, unwise, extra=about(url))
-        engine.start()
 
     async def _closing(self) -> None:
         if self.sqs.drop_polls:

@@ -55,7 +55,7 @@ class ReceiveLoop:
         counts: Counts,
         *,
         allowance: Callable[[int], Ask],
-        take: Callable[[list[Received]], None],
+        take: Callable[[list[Received]], object],
     ) -> None:
         self.failure: BaseException | None = None
         self.polled: float | None = None

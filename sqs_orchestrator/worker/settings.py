@@ -10,6 +10,7 @@ from typing import Final
 from ..core.addresses import checked_accounts
 from ..core.checks import check_flag, check_seconds, shown, whole_seconds
 from ..core.limits import VISIBILITY_TIMEOUT, WAIT_TIME
+from ..core.sns import checked_topics
 
 FLUSH_RESERVE: Final = 2.0
 """Seconds of the drain timeout that are kept for flushing replies and deletes."""
@@ -27,6 +28,7 @@ class Settings:
     prefixes: tuple[str, ...] | None
     accounts: frozenset[str]
     expose_errors: bool
+    topics: frozenset[str]
 
     @property
     def patience(self) -> float:
@@ -57,6 +59,7 @@ def checked_settings(
     reply_queue_prefixes: Sequence[str] | None,
     reply_accounts: Collection[str],
     expose_errors: bool,
+    sns_topics: Collection[str] = (),
     read_timeout: float,
 ) -> Settings:
     """The settings, in the units of SQS.
@@ -107,6 +110,7 @@ def checked_settings(
         prefixes=_checked_prefixes(reply_queue_prefixes),
         accounts=checked_accounts(reply_accounts),
         expose_errors=expose_errors,
+        topics=checked_topics(sns_topics),
     )
 
 

@@ -253,6 +253,16 @@ def test_message_knows_its_queue() -> None:
         Message("x", queue_url=5)  # type: ignore[arg-type]
 
 
+def test_message_knows_its_topic() -> None:
+    topic = "arn:aws:sns:eu-west-1:123456789012:orders"
+    message = Message("x", message_id="m1", topic_arn=topic)
+    assert message.topic_arn == topic
+    assert message.replace(body="y").topic_arn == topic
+    assert pickle.loads(pickle.dumps(message)) == message
+    assert message != Message("x", message_id="m1")
+    assert Message("x").topic_arn is None
+
+
 def test_repr_is_short_whatever_the_attributes_are() -> None:
     value = {"DataType": "String", "StringValue": "\x1b" + "x" * 600_000}
     received = Received("id", "handle", "body", {"long": value})

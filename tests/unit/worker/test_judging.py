@@ -184,7 +184,7 @@ def test_message_is_released_where_somebody_ends_the_program() -> None:
 def test_handler_past_max_extension_has_timed_out() -> None:
     judgement = of_error(asyncio.CancelledError(), "q", overdue=True)
     assert facts(judgement.outcome) == reply("handler_error", "TimeoutError")
-    assert str(judgement.error) == "it ran past max_extension"
+    assert str(judgement.error) == "it ran for longer than it may"
 
 
 @pytest.mark.parametrize("message_id", ["m", "other"])
