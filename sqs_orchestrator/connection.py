@@ -217,6 +217,11 @@ class Connection:
             raise self._owner.not_open("the connection", "connect(…)")
         return self._port
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it was entered, and not left."""
+        return self._port is not None
+
     def adopt(self, dependent: Dependent) -> SQS:
         """Remember to close *dependent* before the connection; returns the port for it."""
         port = self.port

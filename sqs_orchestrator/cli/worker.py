@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import importlib
 import importlib.util
-import inspect
 import logging
 import os
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Coroutine, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,6 +22,7 @@ from cyclopts import Parameter
 from .._version import __version__
 from ..connection import Connection
 from ..health import Health
+from ..worker.making import NoPoller, made
 from ..worker.poller import Poller
 from .options import AWS, DEFAULTS, FLAG, Failed, Positive, Usage
 from .output import note
@@ -211,11 +211,7 @@ def _where(error: BaseException) -> str:
 async def _made(
     stack: AsyncExitStack, place: _Place, factory: Callable[[Connection], Any], sqs: Connection
 ) -> Poller:
-    made = factory(sqs)
-    if isinstance(made, AbstractAsyncContextManager):
-        made = made if isinstance(made, Poller) else await stack.enter_async_context(made)
-    elif inspect.isawaitable(made):
-        made = await made
-    if not isinstance(made, Poller):
-        raise Usage(f"{place} made no Poller, but {type(made).__name__}")
-    return made
+    try:
+        return await made(stack, factory, sqs)
+    except NoPoller as error:
+        raise Usage(f"{place} {error}") from None
