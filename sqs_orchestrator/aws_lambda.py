@@ -18,7 +18,7 @@ from typing import Any, Final, Protocol, TypeAlias, TypedDict
 from .connection import Connection, connect
 from .core.checks import shown
 from .core.names import queue_name_of
-from .logs import get_logger
+from .logs import about, get_logger
 from .sqs.clock import Clock
 from .sqs.port import Attributes, Received
 from .tasks import TaskOwner
@@ -243,7 +243,11 @@ class _Workshop:
             try:
                 batch.append(received(record))
             except Exception:
-                logger.exception("message %s is unreadable and stays", record["messageId"])
+                logger.exception(
+                    "message %s is unreadable and stays",
+                    record["messageId"],
+                    extra=about(engine.url, record["messageId"]),
+                )
         done = await work_off(engine, batch, max(0.0, end - loop.time()))
         failures: list[BatchItemFailure] = []
         broken: set[Any] = set()

@@ -7,7 +7,7 @@ from typing import Final
 
 import anyio
 
-from ..logs import get_logger
+from ..logs import about, get_logger
 from ..sqs.port import Received
 from .engine import Engine
 from .outcomes import RELEASED
@@ -51,6 +51,7 @@ async def work_off(engine: Engine, batch: Sequence[Received], seconds: float) ->
             "the time is over, with handlers, replies or returns of %s on their way: messages may"
             " come back that were worked on",
             engine.url,
+            extra=about(engine.url),
         )
     return {delivery.received.message_id for delivery in taken if delivery.deleted}
 
@@ -69,6 +70,7 @@ def _give_up(engine: Engine) -> None:
             "cancelling the handler %r: the time is over, with message %s",
             delivery.handler,
             delivery.received.message_id,
+            extra=delivery.log_fields,
         )
         delivery.overdue = True
         task.cancel()

@@ -618,3 +618,59 @@ async def test_queue_of_another_account_is_found_there(bench: Bench) -> None:
     await handler.handle({"Records": [{**STANDARD, "eventSourceARN": arn}]}, Context(10))
     await handler.aclose()
     assert [m.queue_url for m in seen] == [bench.server.url("elsewhere", "210987654321")]
+
+
+async def test_poller_may_be_made_by_a_plain_function_and_its_queue_is_looked_up_once(
+    bench: Bench,
+) -> None:
+    handler = lambda_handler(lambda sqs: Poller(sqs, "orders", outcomes(a=1)), sqs=bench.sqs)
+    before = bench.calls("GetQueueUrl")
+    for _ in range(3):
+        await bench.send("a")
+        assert await Mapping(bench, handler).call() == []
+    await handler.aclose()
+    assert bench.calls("GetQueueUrl") == before + 1
+    # They are all the mapping's: nothing else polls.
+    assert bench.calls("ReceiveMessage") == 6
+
+
+async def test_retry_has_reached_sqs_when_the_function_ends_though_throttled_at_first(
+    bench: Bench,
+) -> None:
+    async def handle(message: Message) -> None:
+        await asyncio.sleep(40)
+        raise Retry(9)
+
+    async with mapped(bench, handle) as mapping:
+        await bench.send("a")
+        bench.faults.fail("ChangeMessageVisibilityBatch", Throttled, times=1)
+        assert await mapping.call() == ["a"]
+        # Lambda may freeze the container now.
+        (message,) = bench.messages
+        assert 8 < message.visible_at - now() <= 9
+
+
+async def test_message_that_comes_again_while_it_is_in_work_is_not_begun_again(
+    bench: Bench,
+) -> None:
+    release = asyncio.Event()
+    begun = 0
+
+    async def handle(message: Message) -> int:
+        nonlocal begun
+        begun += 1
+        while not release.is_set():
+            try:
+                await release.wait()
+            except asyncio.CancelledError:
+                continue
+        return 1
+
+    async with mapped(bench, handle) as mapping:
+        await bench.ask("a")
+        assert await mapping.call(10) == ["a"]
+        await asyncio.sleep(400)
+        asyncio.get_running_loop().call_later(1, release.set)
+        assert await mapping.call(10) == []
+    assert (begun, bench.replies) == (1, [1])
+    assert bench.empty
