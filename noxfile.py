@@ -274,7 +274,8 @@ def docs(session: nox.Session) -> None:
     session.install(*nox.project.dependency_groups(PYPROJECT, "docs"))
     # The theme has an announcement for every build.
     env = {"NO_MKDOCS_2_WARNING": "1"}
-    session.run("mkdocs", "build", "--strict", "--quiet", *session.posargs, env=env)
+    # Not `--quiet`: MkDocs would count no warning then, and pass with broken links.
+    session.run("mkdocs", "build", "--strict", "--clean", *session.posargs, env=env)
 
 
 @nox.session(default=False)
