@@ -76,8 +76,6 @@ class _Looks(Looks):
         seen = yield from super().read(url)
         if seen.tags is None or parse_legacy_heartbeat(seen.tags) is None:
             self._ownerless.add(url)
-        else:
-            self._ownerless.discard(url)
         return seen
 
     def says(self, seen: Tags) -> Verdict | None:

@@ -352,7 +352,7 @@ class PlanRunner:
 
         try:
             return await self._patiently("GetQueueAttributes", call)
-        except (QueueNotFound, AccessDenied):
+        except QueueNotFound:
             return None
 
     async def _is_empty(self, url: str) -> bool:

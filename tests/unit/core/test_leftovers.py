@@ -141,7 +141,10 @@ def test_sweepers_queue_stays_while_a_reply_queue_does(filled: bool, silent: flo
         world.filled.add(reply)
     sweepers = add(world, SWEEPERS, None)
     stays = filled or not silent
+    world.ages[sweepers] = 0.0
     assert sweep(world) == (set() if stays else {reply, sweepers})
+    # Who lives makes nobody wait.
+    assert (LISTED in world.waited) != stays
 
 
 def test_sweepers_queue_of_one_prefix_goes_although_another_prefix_lives() -> None:
