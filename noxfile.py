@@ -210,7 +210,7 @@ def bodies(session: nox.Session, which: str) -> None:
 STRICT, SMALL, VOLUME = "elasticmq", "moto", "fauxqs"
 DECISIVE = ["round_trips", "killed_workers", "reply_queue_lost", "broken_set_ups", "paths"]
 FAULTS: list[tuple[str, list[str], dict[str, str]]] = [
-    (STRICT, ["tests/contract", "tests/integration", "tests/processes"], {}),
+    (STRICT, ["tests/contract", "tests/integration", "tests/legacy", "tests/processes"], {}),
     (STRICT, ["tests/faults"], {}),
     (SMALL, ["tests/contract", "tests/faults", "tests/cli"], {}),
     # By the stock client, which makes the calls where the lean path does not fit.
