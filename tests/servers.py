@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import http.client
 import importlib.util
 import json
@@ -32,6 +33,7 @@ from sqs_orchestrator.testing import moto_server
 __all__ = [
     "CREDENTIALS",
     "Missing",
+    "alone_in",
     "chosen_server",
     "elasticmq_server",
     "fauxqs_server",
@@ -146,7 +148,10 @@ def fauxqs_server() -> Iterator[str]:
     node, npm = node_and_npm("fauxqs", _NODE)
     _install(npm)
     process = subprocess.Popen(
-        [node, "--disable-warning=ExperimentalWarning", "main.mjs"],
+        [
+            *(node, "--disable-warning=ExperimentalWarning"),
+            *("--input-type=module", "--eval", _PROGRAM),
+        ],
         cwd=_CACHE,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -193,8 +198,9 @@ def node_and_npm(what: str, least: tuple[int, int]) -> tuple[str, list[str]]:
 
 def _install(npm: list[str]) -> None:
     installed = _CACHE / "node_modules" / "fauxqs" / "package.json"
-    if not installed.exists() or f'"version": "{_VERSION}"' not in installed.read_text():
-        _CACHE.mkdir(parents=True, exist_ok=True)
+    with alone_in(_CACHE):
+        if installed.exists() and f'"version": "{_VERSION}"' in installed.read_text():
+            return
         (_CACHE / "package.json").write_text('{"private": true, "type": "module"}\n')
         # What packages run while they are installed calls `node` by its name.
         path = f"{Path(npm[0]).parent}{os.pathsep}{os.environ.get('PATH', '')}"
@@ -205,7 +211,16 @@ def _install(npm: list[str]) -> None:
             # Where npm cannot be reached, it would try for minutes.
             env={"npm_config_fetch_retries": "1", **os.environ, "PATH": path},
         )
-    (_CACHE / "main.mjs").write_text(_PROGRAM)
+
+
+@contextlib.contextmanager
+def alone_in(directory: Path) -> Iterator[None]:
+    """Make *directory* if need be, and wait until no other process is in here with it: the tests
+    run in several, which want the same things on first use."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def get(problem: str, command: Sequence[str], **options: Any) -> None:
@@ -305,24 +320,23 @@ def _fetch_elasticmq() -> Path:
     """The directory with ElasticMQ and all it needs."""
     home = _CACHES / "elasticmq"
     library = home / f"lib-{_ELASTICMQ}"
-    if library.exists():
-        return library
-    maven = shutil.which("mvn")
-    if maven is None:
-        raise Missing("elasticmq is fetched by Maven, and there is no `mvn`")
-    home.mkdir(parents=True, exist_ok=True)
-    (home / "pom.xml").write_text(_POM)
-    # Renamed when complete, so that an interrupted attempt is not taken for a whole one.
-    with tempfile.TemporaryDirectory(dir=home) as partial:
-        get(
-            f"Maven could not fetch elasticmq {_ELASTICMQ}",
-            [
-                *(maven, "--quiet", "--batch-mode", "--no-transfer-progress"),
-                *("dependency:copy-dependencies", "-DincludeScope=runtime"),
-                f"-DoutputDirectory={partial}/lib",
-            ],
-            cwd=home,
-        )
-        with contextlib.suppress(FileExistsError):
+    with alone_in(home):
+        if library.exists():
+            return library
+        maven = shutil.which("mvn")
+        if maven is None:
+            raise Missing("elasticmq is fetched by Maven, and there is no `mvn`")
+        (home / "pom.xml").write_text(_POM)
+        # Renamed when complete, so that an interrupted attempt is not taken for a whole one.
+        with tempfile.TemporaryDirectory(dir=home) as partial:
+            get(
+                f"Maven could not fetch elasticmq {_ELASTICMQ}",
+                [
+                    *(maven, "--quiet", "--batch-mode", "--no-transfer-progress"),
+                    *("dependency:copy-dependencies", "-DincludeScope=runtime"),
+                    f"-DoutputDirectory={partial}/lib",
+                ],
+                cwd=home,
+            )
             Path(partial, "lib").rename(library)
     return library
