@@ -3,7 +3,6 @@ first use, and kept in `.cache`."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import shutil
@@ -14,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from tests.servers import Missing, get, node_and_npm
+from tests.servers import Missing, alone_in, get, node_and_npm
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 SOURCES: Final = ROOT / "docs" / "examples" / "answering"
@@ -81,12 +80,11 @@ def _made(name: str, make: Callable[[Path], None]) -> Path:
     sources = sorted(path for path in (SOURCES / name).rglob("*") if path.is_file())
     digest = hashlib.sha256(b"\0".join(path.read_bytes() for path in sources)).hexdigest()
     home = MADE / f"{name}-{digest[:12]}"
-    if not home.exists():
-        MADE.mkdir(parents=True, exist_ok=True)
-        # Renamed when complete, so that an interrupted attempt is not taken for a whole one.
-        with tempfile.TemporaryDirectory(dir=MADE) as partial:
-            make(Path(partial, name))
-            with contextlib.suppress(OSError):  # another process was quicker
+    with alone_in(MADE):
+        if not home.exists():
+            # Renamed when complete, so that an interrupted attempt is not taken for a whole one.
+            with tempfile.TemporaryDirectory(dir=MADE) as partial:
+                make(Path(partial, name))
                 Path(partial, name).rename(home)
     return home
 
