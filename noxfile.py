@@ -5,6 +5,7 @@ once, and hands over to it. So it works where the system's Python is managed by 
 distribution. With Nox at hand, `nox -s SESSION` is the same.
 
     python3 noxfile.py demo         the main job, on an SQS server on this machine
+    python3 noxfile.py example      a web application and its worker, to be tried in a browser
     python3 noxfile.py tests        the tests, on the running Python
     python3 noxfile.py tests-3.12   the tests, on that Python
     python3 noxfile.py pythons      the tests, on all the Pythons that they should pass on
@@ -15,6 +16,7 @@ distribution. With Nox at hand, `nox -s SESSION` is the same.
 
 import importlib.util
 import logging
+import os
 import shutil
 import subprocess
 import sys
@@ -42,7 +44,12 @@ def run_as_program(arguments: "list[str]") -> "int | str":
     command = [python, "-m", "nox", "-f", str(HERE / "noxfile.py")]
     if sessions:
         command += ["-s", *sessions]
-    return subprocess.call(command + arguments)
+    nox = subprocess.Popen(command + arguments)
+    while True:
+        try:
+            return nox.wait()
+        except KeyboardInterrupt:
+            pass  # Nox has it too, and gives what it runs time to end
 
 
 def make_own_environment(python: str) -> "str | None":
@@ -129,6 +136,9 @@ def lint(session: nox.Session) -> None:
     session.run("lint-imports", "--no-cache", "--no-logo", env={"PYTHONPATH": str(HERE)})
 
 
+EXAMPLES = ["fastapi", "aiohttp", "litestar"]
+
+
 @nox.session
 def typing(session: nox.Session) -> None:
     """Strict types, of the tests too; what users see, by two checkers.
@@ -140,19 +150,17 @@ def typing(session: nox.Session) -> None:
     options = {"mypy": [], "basedpyright": ["--pythonpath", str(Path(session.bin) / "python")]}
     for checker in session.posargs or options:
         session.run(checker, *options[checker])
-
-
-# In two processes, where there are two cores; with `--pdb` in pytest's own. Each takes from the
-# other's tests when it has done its own. A test that hangs ends its process, which is replaced:
-# but not again and again, since each takes minutes until it is ended.
-PARALLEL = ["-n=auto", "--maxprocesses=2", "--dist=worksteal", "--max-worker-restart=2"]
+    if "mypy" in (session.posargs or options):
+        for example in EXAMPLES:
+            # A project of its own: others, too, have a module of the name `app`.
+            with session.chdir(HERE / "docs/examples" / example):
+                session.run("mypy", f"--config-file={HERE / 'pyproject.toml'}", ".")
 
 
 def tests(session: nox.Session) -> None:
-    """The tests, against the installed wheel, in two processes.
+    """The tests, against the installed wheel. Arguments after `--` go to pytest.
 
-    Arguments after `--` go to pytest; `-- -n 0` runs the tests in one. HYPOTHESIS_PROFILE=full
-    has them make up ten times as many cases, as they do where CI is set.
+    HYPOTHESIS_PROFILE=full has them make up ten times as many cases, as they do where CI is set.
     """
     if session.python is None:
         # Before pytest, whose summary should be the last that is seen.
@@ -162,7 +170,7 @@ def tests(session: nox.Session) -> None:
     install(session, "test", extras="[testing,cli]")
     # Without this, `python -m` would put the working directory, and so the source tree,
     # before the installed wheel, in the processes that tests start too.
-    session.run("pytest", *PARALLEL, *session.posargs, env={"PYTHONSAFEPATH": "1"})
+    session.run("pytest", *session.posargs, env={"PYTHONSAFEPATH": "1"})
 
 
 nox.session(tests)
@@ -188,7 +196,7 @@ def tests_lowest(session: nox.Session) -> None:
     install(session, "test", extras="[testing,cli]", pins=lowest)
     # The botocore of that time says so itself.
     old = "ignore:datetime.datetime.utcnow:DeprecationWarning"
-    session.run("pytest", *PARALLEL, "-W", old, *session.posargs, env={"PYTHONSAFEPATH": "1"})
+    session.run("pytest", "-W", old, *session.posargs, env={"PYTHONSAFEPATH": "1"})
 
 
 LIBRARIES = ["pydantic", "msgspec", "orjson"]
@@ -217,7 +225,7 @@ def bodies(session: nox.Session, which: str) -> None:
 STRICT, SMALL, VOLUME = "elasticmq", "moto", "fauxqs"
 DECISIVE = ["round_trips", "killed_workers", "reply_queue_lost", "broken_set_ups", "paths"]
 FAULTS: list[tuple[str, list[str], dict[str, str]]] = [
-    (STRICT, ["tests/contract", "tests/integration", "tests/legacy", "tests/processes"], {}),
+    (STRICT, ["tests/contract", "tests/integration", "tests/processes"], {}),
     (STRICT, ["tests/faults"], {}),
     (SMALL, ["tests/contract", "tests/faults", "tests/cli"], {}),
     # By the stock client, which makes the calls where the lean path does not fit.
@@ -292,6 +300,27 @@ def demo(session: nox.Session) -> None:
     session.run(
         "python", "-m", "sqs_orchestrator", "demo", *session.posargs, env={"PYTHONSAFEPATH": "1"}
     )
+
+
+@nox.session(default=False)
+def example(session: nox.Session) -> None:
+    """Start an example, with an SQS server for it: `-- fastapi`, `-- aiohttp` or `-- litestar`."""
+    install(session, "examples", extras="[testing,opentelemetry]")
+    command = ["docs/examples/run.py", *(session.posargs or EXAMPLES[:1])]
+    # Ctrl-C reaches it, too: it needs time to close in good order.
+    session.run("python", *command, interrupt_timeout=60.0)
+
+
+@nox.session(default=False)
+def examples(session: nox.Session) -> None:
+    """The tests of the examples, also in a browser. Arguments after `--` go to pytest."""
+    if not (os.environ.get("CHROMIUM") or shutil.which("chromium")):
+        session.warn(
+            "NOT CHECKED in a browser, since there is no Chromium: apt-get install chromium, or"
+            " name one by CHROMIUM=/path/to/it"
+        )
+    install(session, "test", "browser", extras="[testing,cli]")
+    session.run("pytest", "tests/examples", *session.posargs, env={"PYTHONSAFEPATH": "1"})
 
 
 @nox.session(default=False)

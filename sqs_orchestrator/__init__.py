@@ -37,6 +37,7 @@ from .requester.sweeper import sweep
 from .results import NO_REPLY, Reject, Retry
 from .sqs.port import Failure
 from .sqs.wrapping import Call, Wrap
+from .web import http_status
 from .worker.poller import Poller, PollerStatistics
 
 __all__ = [
@@ -79,5 +80,6 @@ __all__ = [
     "Wrap",
     "__version__",
     "connect",
+    "http_status",
     "sweep",
 ]

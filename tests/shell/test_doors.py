@@ -32,6 +32,7 @@ from sqs_orchestrator import (
     ReplyTo,
     Retry,
     SQSOrchestratorError,
+    http_status,
     sweep,
 )
 from sqs_orchestrator.testing import MemoryServer, connect
@@ -105,6 +106,7 @@ VALUES: dict[str, Any] = {
     "address": ADDRESS,
     "account": ["210987654321"],
     "endpoint": "http://127.0.0.1:5566",
+    "error": KeyError("x"),
 }
 
 
@@ -161,6 +163,7 @@ async def calls(server: MemoryServer) -> AsyncIterator[dict[str, Callable[..., A
             "Reject": Reject,
             "Retry": Retry,
             "parse": ReplyTo.parse,
+            "http_status": partial(http_status, error=KeyError()),
         }
 
 
@@ -231,7 +234,6 @@ CASES = [
     Case("sweep", "sqs", ""),
     Case("sweep", "prefix", NAMES),
     Case("sweep", "dry_run", "True, False"),
-    Case("sweep", "legacy", "True, False"),
     Case("Poller", "sqs", ""),
     Case("Poller", "queue", NAMES),
     Case("Poller", "handler", "None, handler"),
@@ -274,6 +276,8 @@ CASES = [
     Case("Reject", "details", ALL),
     Case("Retry", "delay", f"0, {SECONDS}"),
     Case("parse", "text", "address", "reply address"),
+    Case("http_status", "error", "error"),
+    Case("http_status", "codes", "None, empty dict"),
 ]
 
 
@@ -327,6 +331,7 @@ def test_every_parameter_is_in_the_table() -> None:
         "Reject": Reject,
         "Retry": Retry,
         "parse": ReplyTo.parse,
+        "http_status": http_status,
     }
     there = {
         (call, parameter)
