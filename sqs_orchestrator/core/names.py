@@ -27,6 +27,8 @@ _RANDOM = re.compile(r"[0-9a-f]{32}")
 _RANDOM_DIGITS: Final = 32
 _DEAD_LETTERS: Final = "_DLQ"
 _FAILOVER: Final = "-Failover"
+_LEGACY_SWEEPER: Final = "sweeper.fifo"
+_FIFO: Final = ".fifo"
 
 
 def new_reply_queue_name(prefix: str) -> str:
@@ -86,3 +88,14 @@ def is_sweepers(prefix: str, name: str) -> bool:
 def is_sweepers_dead_letters(prefix: str, name: str) -> bool:
     """Whether *name* is the dead-letter queue of the Java client's sweeper for *prefix*."""
     return name == prefix + _DEAD_LETTERS
+
+
+def is_fifo(name: str) -> bool:
+    """Whether *name* is that of a FIFO queue, which no reply queue is."""
+    return name.endswith(_FIFO)
+
+
+def prefix_of_legacy_sweeper(name: str) -> str | None:
+    """What the reply queues begin with that the sweepers of `python-sqs-client` look after by
+    the queue *name*; `None` if it is not such a queue."""
+    return name.removesuffix(_LEGACY_SWEEPER) if name.endswith(_LEGACY_SWEEPER) else None

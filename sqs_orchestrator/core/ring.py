@@ -115,13 +115,20 @@ class ReadCounts(NamedTuple):
     url: str
 
 
+class ReadAge(NamedTuple):
+    """Find out how long ago the queue was created. Answer: seconds by SQS's clock, never too
+    many; `None` if it cannot be found out."""
+
+    url: str
+
+
 class Delete(NamedTuple):
     """Delete the queue, without any delay. Answer: whether this call deleted it."""
 
     url: str
 
 
-Action: TypeAlias = List | Saw | Wait | ReadTags | ReadCounts | Delete
+Action: TypeAlias = List | Saw | Wait | ReadTags | ReadCounts | ReadAge | Delete
 
 # The type of an answer depends on the action, which no annotation can express.
 Plan: TypeAlias = Generator[Action, Any, list[str]]
@@ -156,13 +163,13 @@ def walk(
         if found.complete or limit is None:
             break
         depth += 1
-    bucket = _ring(prefix, found.urls)
+    bucket = in_order(prefix, found.urls)
     names = [name for name, _ in bucket]
     hexes = sum(_is_hex(prefix, name) for name in names)
     fleet = (hexes + (own not in names)) * 16**depth + (0 if depth else len(names) - hexes)
     yield Saw(fleet)
 
-    looks = _Looks(prefix, fleet, most)
+    looks = Looks(prefix, fleet, most)
     behind, before = _split(prefix, own, bucket)
     if not depth:
         yield from looks.over(behind + before)
@@ -175,10 +182,12 @@ def walk(
             break
         found = yield List(near, None)
         visited.append(near)
-        ended = yield from looks.over(q for q in _ring(prefix, found.urls) if _is_hex(prefix, q[0]))
+        ended = yield from looks.over(
+            q for q in in_order(prefix, found.urls) if _is_hex(prefix, q[0])
+        )
     if not ended:
         found = yield List(prefix, None)
-        whole = _ring(prefix, found.urls)
+        whole = in_order(prefix, found.urls)
         yield Saw(len(whole) + all(name != own for name, _ in whole))
         behind, before = _split(prefix, own, whole)
         # Queues in the buckets that were visited are done, except those before us in our own.
@@ -192,16 +201,16 @@ def walk(
 def everything(prefix: str, *, dry_run: bool = False) -> Plan:
     """A sweep by somebody who has no place in the ring: it looks at every queue."""
     found: Listed = yield List(prefix, None)
-    looks = _Looks(prefix, None, None, dry_run=dry_run)
-    for queue in _ring(prefix, found.urls):
+    looks = Looks(prefix, None, None, dry_run=dry_run)
+    for queue in in_order(prefix, found.urls):
         yield from looks.at(queue)
     return looks.deleted
 
 
-class _Looks:
+class Looks:
     """The reading of tags, and the deletions, of one sweep."""
 
-    __slots__ = ("_calls", "_dry_run", "_fleet", "_most", "_prefix", "deleted")
+    __slots__ = ("_calls", "_fleet", "_most", "_prefix", "deleted", "dry_run")
 
     def __init__(
         self, prefix: str, fleet: int | None, most: int | None, *, dry_run: bool = False
@@ -210,10 +219,10 @@ class _Looks:
         self._prefix = prefix
         self._fleet = fleet
         self._most = most
-        self._dry_run = dry_run
+        self.dry_run = dry_run
         self._calls = 0
 
-    def over(self, queues: Iterator[_Queue] | Sequence[_Queue]) -> Generator[Action, Any, bool]:
+    def over(self, queues: Iterator[Queue] | Sequence[Queue]) -> Generator[Action, Any, bool]:
         """Look at one queue after another. True if the sweep is over."""
         for queue in queues:
             if self._most is not None and self._calls >= self._most:
@@ -222,34 +231,44 @@ class _Looks:
                 return True
         return False
 
-    def at(self, queue: _Queue) -> Generator[Action, Any, bool]:
+    def at(self, queue: Queue) -> Generator[Action, Any, bool]:
         """Look at one queue, and delete it if it is idle. True if it is live and its owner
         sweeps."""
         name, url = queue
-        seen = yield from self._read(url)
-        if not _is_idle(seen):
-            return _is_sweeper(seen)
+        seen = yield from self.read(url)
+        if self.says(seen) != "idle":
+            return self._is_sweeper(seen)
         empty = False
         if not is_own_form(self._prefix, name):
             empty = yield ReadCounts(url)
         if sweep_decision(self._prefix, name, "idle", empty) == "keep":
             return False
-        if self._dry_run:
+        if self.dry_run:
             self.deleted.append(url)
             return False
-        seen = yield from self._read(url)
-        if not _is_idle(seen):
-            return _is_sweeper(seen)
+        seen = yield from self.read(url)
+        if self.says(seen) != "idle":
+            return self._is_sweeper(seen)
         if (yield Delete(url)):
             self.deleted.append(url)
         return False
 
-    def _read(self, url: str) -> Generator[Action, Any, Tags]:
+    def read(self, url: str) -> Generator[Action, Any, Tags]:
+        """Read the tags of a queue, a while after those before."""
         if self._calls:
             yield Wait(self._pause())
         self._calls += 1
         seen: Tags = yield ReadTags(url)
         return seen
+
+    def says(self, seen: Tags) -> Verdict | None:
+        """The verdict on the tags; `None` if there are none, or the time is not known."""
+        if seen.tags is None or seen.now_ms is None:
+            return None
+        return verdict(seen.tags, seen.now_ms, seen.patience)
+
+    def _is_sweeper(self, seen: Tags) -> bool:
+        return self.says(seen) == "live" and seen.tags is not None and is_sweeping(seen.tags)
 
     def _pause(self) -> float:
         if self._fleet is None:
@@ -259,24 +278,9 @@ class _Looks:
         return min(max(FASTEST, self._fleet / (SWEEPS * self._calls)), SLOWEST)
 
 
-def _is_idle(seen: Tags) -> bool:
-    return _says(seen) == "idle"
-
-
-def _is_sweeper(seen: Tags) -> bool:
-    return _says(seen) == "live" and seen.tags is not None and is_sweeping(seen.tags)
-
-
-def _says(seen: Tags) -> Verdict | None:
-    """The verdict on the tags; `None` if there are none, or the time is not known."""
-    if seen.tags is None or seen.now_ms is None:
-        return None
-    return verdict(seen.tags, seen.now_ms, seen.patience)
-
-
 # ------------------------------------------------------------------ order and buckets
 
-_Queue: TypeAlias = tuple[str, str]
+Queue: TypeAlias = tuple[str, str]
 """The name and the URL of a queue."""
 
 _HEX_DIGITS: Final = 8
@@ -296,7 +300,7 @@ def _order(prefix: str, name: str) -> tuple[bool, str]:
     return not _is_hex(prefix, name), name
 
 
-def _ring(prefix: str, urls: Sequence[str]) -> list[_Queue]:
+def in_order(prefix: str, urls: Sequence[str]) -> list[Queue]:
     """The queues that may be swept, in the order of the ring. Queues in no bucket come last, so
     that their place is the same whether or not buckets are used."""
     queues = ((queue_name_of(url), url) for url in urls)
@@ -315,7 +319,7 @@ def _depth(fleet: int | None, page: int) -> int:
     return depth
 
 
-def _split(prefix: str, own: str, queues: list[_Queue]) -> tuple[list[_Queue], list[_Queue]]:
+def _split(prefix: str, own: str, queues: list[Queue]) -> tuple[list[Queue], list[Queue]]:
     """The *queues* after our own place in the ring, and those before it."""
     place = bisect.bisect_left(queues, _order(prefix, own), key=lambda q: _order(prefix, q[0]))
     return [q for q in queues[place:] if q[0] != own], queues[:place]

@@ -7,35 +7,50 @@ from them. A queue is kept wherever anything about it is unknown.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
-from .names import JAVA_PREFIX, is_own_form, is_sweepers
-from .wire import parse_lifetime
+from .names import JAVA_PREFIX, is_fifo, is_own_form, is_sweepers
+from .wire import parse_legacy_heartbeat, parse_lifetime
 
 Verdict: TypeAlias = Literal["live", "idle", "foreign"]
 """A *foreign* queue is not one of a requester that keeps a heartbeat."""
 
+LEGACY_SILENCE: Final = 1800.0
+"""Seconds of silence after which a reply queue of `python-sqs-client` is idle. Its tags tell no
+retention. The slowest heartbeat that the package's documents show comes every 300 s. Its time is
+that of the owner's machine, and SQS takes no call that is signed with a time that is more than 15
+minutes off (Signature Version 4)."""
 
-def verdict(tags: Mapping[str, str], now_ms: int, patience: float = 0.0) -> Verdict:
+
+def verdict(
+    tags: Mapping[str, str], now_ms: int, patience: float = 0.0, *, legacy: bool = False
+) -> Verdict:
     """What the tags of a queue say at *now_ms*, epoch milliseconds by SQS's clock.
 
     A queue is idle when its last heartbeat is older than its retention, and also older than
     *patience* seconds. One with a retention and no heartbeat at all is idle. A queue whose
-    tags cannot be read is foreign, and nobody deletes it.
+    tags cannot be read is foreign, and nobody deletes it. With *legacy*, the queues of
+    `python-sqs-client` are not foreign: see `LEGACY_SILENCE`.
     """
     lifetime = parse_lifetime(tags)
-    if lifetime is None:
-        return "foreign"
-    if lifetime.heartbeat_ms is None:
-        return "idle"
-    silence_ms = now_ms - lifetime.heartbeat_ms
-    return "idle" if silence_ms > max(lifetime.retention, patience) * 1000 else "live"
+    retention: float
+    if lifetime is not None:
+        retention, heartbeat_ms = lifetime
+        if heartbeat_ms is None:
+            return "idle"
+    else:
+        heartbeat = parse_legacy_heartbeat(tags) if legacy else None
+        if heartbeat is None:
+            return "foreign"
+        retention, heartbeat_ms = LEGACY_SILENCE, heartbeat * 1000
+    return "idle" if now_ms - heartbeat_ms > max(retention, patience) * 1000 else "live"
 
 
 def may_sweep(prefix: str, name: str) -> bool:
     """Whether a sweeper of *prefix* may look at the queue called *name*, and delete it."""
     return (
         name.startswith(prefix)
+        and not is_fifo(name)
         and not is_sweepers(prefix, name)
         and not is_sweepers(JAVA_PREFIX, name)
     )

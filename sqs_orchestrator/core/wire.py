@@ -144,6 +144,12 @@ class ReplyTo:
         return reply_to
 
 
+def is_legacy(reply_to: ReplyTo) -> bool:
+    """Whether the address is of the form that requesters of `python-sqs-client` write, and only
+    they."""
+    return reply_to.correlation_id is None and reply_to.request_message_id is not None
+
+
 # --------------------------------------------------------------------- requests
 
 
@@ -532,6 +538,16 @@ def parse_lifetime(tags: Mapping[str, str]) -> Lifetime | None:
     if heartbeat is None:
         return Lifetime(int(retention), None)
     return Lifetime(int(retention), int(heartbeat)) if _DIGITS.fullmatch(heartbeat) else None
+
+
+def parse_legacy_heartbeat(tags: Mapping[str, str]) -> int | None:
+    """The heartbeat of a reply queue of `python-sqs-client`, in epoch seconds by the clock of
+    its owner's machine. `None` if it is not one: our own, in the legacy mode, have this tag and
+    those of a lifetime."""
+    heartbeat = tags.get(_LEGACY_HEARTBEAT_TAG)
+    if heartbeat is None or not _DIGITS.fullmatch(heartbeat):
+        return None
+    return None if _RETENTION_TAG in tags or _HEARTBEAT_TAG in tags else int(heartbeat)
 
 
 def is_sweeping(tags: Mapping[str, str]) -> bool:

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 
 from ..connection import Connection, check_connection
-from ..core import ring, wire
+from ..core import leftovers, ring, wire
 from ..core.checks import check_flag
 from ..core.names import check_prefix, queue_name_of
 from ..core.pacing import Pacer
@@ -42,6 +42,8 @@ no process says that it sweeps, each sweep would go all around the ring."""
 
 GIVEN_UP: Final = 3
 """After so many failures in a row, a process no longer says that it sweeps."""
+
+CREATED: Final = "CreatedTimestamp"
 
 COUNTS: Final = (
     "ApproximateNumberOfMessages",
@@ -209,7 +211,9 @@ class Sweeper:
         self._warned.discard("announce")
 
 
-async def sweep(sqs: Connection, prefix: str, *, dry_run: bool = False) -> list[str]:
+async def sweep(
+    sqs: Connection, prefix: str, *, dry_run: bool = False, legacy: bool = False
+) -> list[str]:
     """Delete the reply queues with *prefix* that are idle, as a running requester would.
 
     For a cron job or a clean-up by hand. A queue is idle when its last heartbeat is older
@@ -223,6 +227,13 @@ async def sweep(sqs: Connection, prefix: str, *, dry_run: bool = False) -> list[
         sqs: The connection.
         prefix: What the names of the reply queues begin with.
         dry_run: Delete nothing.
+        legacy: Also delete what `python-sqs-client`, the synchronous package, has left behind
+            with this prefix. Of its reply queues those that are empty and had no heartbeat for
+            half an hour: its tags tell no retention, and the slowest heartbeat that its
+            documents show comes every 300 s. Of the queues of its sweepers (`…sweeper.fifo`)
+            those that are empty and have no tags, if no reply queue is left that begins as they
+            do. Where such a queue is younger than a minute, it waits for the rest of that, since
+            a listing may be so old.
 
     Returns:
         The URLs of the queues that were deleted, or would have been.
@@ -237,14 +248,18 @@ async def sweep(sqs: Connection, prefix: str, *, dry_run: bool = False) -> list[
     check_connection(sqs)
     check_prefix(prefix)
     check_flag("dry_run", dry_run)
-    return await sweep_port(sqs.port, prefix, dry_run=dry_run)
+    check_flag("legacy", legacy)
+    return await sweep_port(sqs.port, prefix, dry_run=dry_run, legacy=legacy)
 
 
-async def sweep_port(port: SQS, prefix: str, *, dry_run: bool = False) -> list[str]:
+async def sweep_port(
+    port: SQS, prefix: str, *, dry_run: bool = False, legacy: bool = False
+) -> list[str]:
     """`sweep()` through a port."""
+    plan = leftovers.everything if legacy else ring.everything
     # It has no pace of its own; but where it is throttled, it is patient like everybody else.
     hands = PlanRunner(port, Pacer(60.0, 300.0, None))
-    done = await hands.carry_out(ring.everything(prefix, dry_run=dry_run))
+    done = await hands.carry_out(plan(prefix, dry_run=dry_run))
     if hands.denied_by is not None:
         raise hands.denied_by
     return done
@@ -287,6 +302,8 @@ class PlanRunner:
                     answer = await self._tags(url)
                 case ring.ReadCounts(url):
                     answer = await self._is_empty(url)
+                case ring.ReadAge(url):
+                    answer = await self._age(url)
                 case ring.Delete(url):
                     answer = await self._delete(url)
 
@@ -299,22 +316,44 @@ class PlanRunner:
 
     async def _tags(self, url: str) -> ring.Tags:
         async def call() -> ring.Tags:
-            clock = self._port.clock
-            before = clock.cautious()
+            before = self._port.clock.cautious()
             try:
                 tags = await self._port.list_queue_tags(url)
             except Throttled:
                 self._pacer.throttled()
                 raise
-            # However long this answer took to be seen, and whatever an earlier one showed.
-            times = [time for time in (before, clock.shown) if time is not None]
-            now_ms = int(min(times) * 1000) if times else None
+            now = self._earliest(before)
+            now_ms = None if now is None else int(now * 1000)
             return ring.Tags(tags, now_ms, self._pacer.patience)
 
         try:
             return await self._patiently("ListQueueTags", call)
         except QueueNotFound:
             return ring.Tags(None, None)
+
+    def _earliest(self, before: float | None) -> float | None:
+        """SQS's time during a call, in epoch seconds: *before* it, or as its answer shows it.
+
+        The earlier of the two, however long the answer took to be seen, and whatever an earlier
+        one showed.
+        """
+        times = [time for time in (before, self._port.clock.shown) if time is not None]
+        return min(times) if times else None
+
+    async def _age(self, url: str) -> float | None:
+        async def call() -> float | None:
+            before = self._port.clock.cautious()
+            created = (await self._port.get_queue_attributes(url, [CREATED])).get(CREATED)
+            now = self._earliest(before)
+            try:
+                return None if now is None else now - float(created or "")
+            except ValueError:
+                return None
+
+        try:
+            return await self._patiently("GetQueueAttributes", call)
+        except QueueNotFound:
+            return None
 
     async def _is_empty(self, url: str) -> bool:
         async def call() -> bool:

@@ -279,7 +279,9 @@ class Engine:
             except BaseException as error:
                 judgement = self._judged_error(delivery, error)
             else:
-                judgement = self._judge.of_result(result, delivery.reply_queue)
+                judgement = self._judge.of_result(
+                    result, delivery.reply_queue, delivery.request.reply_to
+                )
             self.carrier.carry_out(delivery, judgement)
         except Exception:
             logger.exception(

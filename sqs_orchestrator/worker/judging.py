@@ -12,7 +12,7 @@ from typing import Any
 from ..codecs import CodecError
 from ..core.addresses import Refused, check_reply_address
 from ..core.checks import quoted, text_of
-from ..core.wire import Request
+from ..core.wire import ReplyTo, Request, is_legacy
 from ..errors import MessageTooLarge
 from ..message import Message
 from ..results import NO_REPLY, Reject, Retry
@@ -71,9 +71,15 @@ class Judge:
             )
         return Run(handler, reply_queue)
 
-    def of_result(self, result: Any, reply_queue: str | None) -> Judgement:
-        """What it means that the handler has returned *result*."""
+    def of_result(
+        self, result: Any, reply_queue: str | None, reply_to: ReplyTo | None = None
+    ) -> Judgement:
+        """What it means that the handler has returned *result*, for a reply to *reply_to*."""
         if reply_queue is None or result is NO_REPLY:
+            return HANDLED
+        if result is None and reply_to is not None and is_legacy(reply_to):
+            # A worker of that package is silent then. Its one-way messages carry the address of
+            # the last request by mistake, and a reply would be taken for that request's.
             return HANDLED
         return Judgement(SendReply(reply_queue, result), "handled")
 

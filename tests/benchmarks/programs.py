@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import importlib.util
 import os
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.benchmarks.side import CLIENT
+from tests.servers import alone_in
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 _MADE: Final = ROOT / ".cache" / "benchmark"
@@ -70,9 +70,10 @@ def java_program(source: Path, made: Path, main: str) -> list[str]:
     sources = sorted(path for path in source.rglob("*") if path.is_file())
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
     home = made / f"java-{digest[:12]}"
-    if not home.exists():
-        print("Building the program in Java ...", flush=True)
-        _build(source, home)
+    with alone_in(made):
+        if not home.exists():
+            print("Building the program in Java ...", flush=True)
+            _build(source, home)
     settings = {
         "aws.region": CLIENT["region_name"],
         "aws.accessKeyId": CLIENT["aws_access_key_id"],
@@ -101,7 +102,6 @@ def _build(source: Path, home: Path) -> None:
     maven = shutil.which("mvn")
     if maven is None:
         raise Unavailable("its program is built by Maven, and there is no `mvn`")
-    home.parent.mkdir(parents=True, exist_ok=True)
     # Renamed when complete, so that an interrupted attempt is not taken for a whole one.
     with tempfile.TemporaryDirectory(dir=home.parent) as partial:
         target = Path(partial, "target")
@@ -113,8 +113,7 @@ def _build(source: Path, home: Path) -> None:
         done = subprocess.run(command, cwd=source, capture_output=True, text=True, check=False)
         if done.returncode:
             raise Unavailable(_why(done.stdout.splitlines()))
-        with contextlib.suppress(FileExistsError):
-            target.rename(home)
+        target.rename(home)
 
 
 def _why(said: Sequence[str]) -> str:

@@ -107,6 +107,39 @@ async def test_sweep_asks(
     assert len(memory.queues) == left
 
 
+async def test_sweep_clears_up_after_the_synchronous_package_when_asked_to(
+    call: Call, memory: MemoryServer, port: MemorySQS
+) -> None:
+    tags = {"heartbeat": str(int(memory.now()))}
+    reply = await port.create_queue("reply_queue_1_x", {}, tags)
+    await port.create_queue("reply_queue_1_sweeper.fifo", {"FifoQueue": "true"}, {})
+    assert (await call("sweep", "reply_queue_", "--legacy", "--dry-run")).out == ""
+    facts = {each["name"]: each for each in (await call("queues", "reply_queue_", "--json")).json}
+    assert facts["reply_queue_1_x"]["owner"] == "synchronous package"
+    assert facts["reply_queue_1_x"]["state"] == "live"
+    assert facts["reply_queue_1_x"]["heartbeat_seconds"] == pytest.approx(0, abs=3)
+    assert facts["reply_queue_1_x"]["tags"] == {}
+    assert facts["reply_queue_1_sweeper.fifo"]["state"] == "foreign"
+    await asyncio.sleep(2000)
+    states = {each["state"] for each in (await call("queues", "reply_queue_", "--json")).json}
+    assert states == {"idle", "foreign"}
+    assert (await call("sweep", "reply_queue_", "--yes")).out == ""
+    done = await call("sweep", "reply_queue_", "--legacy", "--dry-run")
+    assert "2 idle queues with the prefix reply_queue_" in done.err
+    done = await call("sweep", "reply_queue_", "--legacy", "--yes")
+    assert done.out.splitlines()[0] == reply
+    assert not memory.queues
+
+
+async def test_queues_tells_owners_by_their_tags(
+    call: Call, memory: MemoryServer, port: MemorySQS
+) -> None:
+    tags = reply_queue_tags(now=memory.now(), retention=300, sweeping=True, legacy=True)
+    await port.create_queue("reply_queue_" + "0" * 32, {}, tags)
+    (facts,) = (await call("queues", "reply_queue_", "--json")).json
+    assert facts["owner"] == "sqs-orchestrator"
+
+
 @pytest.mark.parametrize("prefix", ["", "a b"])
 async def test_prefix_that_sqs_would_refuse_is_a_usage_error(call: Call, prefix: str) -> None:
     for command in ("queues", "sweep"):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.servers import alone_in
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -42,6 +45,26 @@ def test_missing_server_is_said_once_and_fails_the_run(settings: dict[str, str],
     assert "SQS_ENDPOINT_URL" in ended.stderr
     assert "passed" not in ended.stdout
     assert "failed" not in ended.stdout
+
+
+def test_missing_server_is_said_by_a_run_in_several_processes_too() -> None:
+    ended = run("tests/processes", "-n1", SQS_SERVER="no-such")
+    assert ended.returncode == pytest.ExitCode.INTERRUPTED
+    assert ended.stdout.count("SQS_SERVER=no-such is none of moto, fauxqs, elasticmq") == 1
+    assert "passed" not in ended.stdout
+    assert "failed" not in ended.stdout
+
+
+def test_one_process_fetches_a_server_while_others_wait(tmp_path: Path) -> None:
+    directory = tmp_path / "new"
+    with alone_in(directory), pytest.raises(BlockingIOError):
+        lock_at_once(directory)
+    lock_at_once(directory)
+
+
+def lock_at_once(directory: Path) -> None:
+    with (directory / "lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def test_tests_that_need_no_server_run_without_one() -> None:

@@ -234,6 +234,7 @@ CASES = [
     Case("sweep", "sqs", ""),
     Case("sweep", "prefix", NAMES),
     Case("sweep", "dry_run", "True, False"),
+    Case("sweep", "legacy", "True, False"),
     Case("Poller", "sqs", ""),
     Case("Poller", "queue", NAMES),
     Case("Poller", "handler", "None, handler"),

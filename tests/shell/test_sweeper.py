@@ -553,3 +553,80 @@ async def test_nothing_is_deleted_while_the_time_of_sqs_is_unknown(server: Memor
     add(server, name_of(1), beat=301)
     assert await sweep_port(TimelessSQS(server), PREFIX) == []
     assert name_of(1) in server.queues
+
+
+# ---------------------------------------------------------- the synchronous package
+
+OLD = "f3c1f2b0-5d0e-4a53-9a0e-0d6d9f5a7c11"
+
+
+def add_old(server: MemoryServer, prefix: str, silent: float) -> str:
+    """A reply queue of the synchronous package, and the queue of its sweepers; its URL."""
+    server.create(server.account, f"{prefix}sweeper.fifo", {"FifoQueue": "true"}, {})
+    tags = {"heartbeat": str(int(server.now() - silent))}
+    return server.create(server.account, f"{prefix}{OLD}", {}, tags)
+
+
+async def test_sweep_clears_up_after_the_synchronous_package_when_asked_to(
+    sqs: MemorySQS, server: MemoryServer
+) -> None:
+    add_old(server, f"{PREFIX}dead_", 1801)
+    add_old(server, f"{PREFIX}live_", 1000)
+    ours = add(server, name_of(1), beat=301)
+    foreign = server.create(server.account, f"{PREFIX}orders", {}, {"team": "billing"})
+    assert await sweep_port(sqs, PREFIX, dry_run=True) == [ours]
+    gone = [ours, server.url(f"{PREFIX}dead_{OLD}"), server.url(f"{PREFIX}dead_sweeper.fifo")]
+    assert set(await sweep_port(sqs, PREFIX, dry_run=True, legacy=True)) == {*gone}
+    assert set(await sweep_port(sqs, PREFIX, legacy=True)) == {*gone}
+    live = {f"{PREFIX}live_{OLD}", f"{PREFIX}live_sweeper.fifo"}
+    assert set(server.queues) == live | {foreign.rpartition("/")[2]}
+
+
+async def test_sweep_waits_until_a_new_queue_of_sweepers_is_as_old_as_a_listing_may_be(
+    sqs: MemorySQS, server: MemoryServer
+) -> None:
+    add_old(server, PREFIX, 1801)
+    await asyncio.sleep(20)
+    began = asyncio.get_running_loop().time()
+    assert len(await sweep_port(sqs, PREFIX, legacy=True)) == 2
+    assert asyncio.get_running_loop().time() - began == pytest.approx(40, abs=2)
+    add_old(server, f"{PREFIX}2_", 1801)
+    await asyncio.sleep(60)
+    began = asyncio.get_running_loop().time()
+    assert len(await sweep_port(sqs, PREFIX, legacy=True)) == 2
+    assert asyncio.get_running_loop().time() - began < 2
+
+
+async def test_throttled_sweep_forgives_the_synchronous_package_an_hour_of_silence(
+    sqs: MemorySQS, server: MemoryServer
+) -> None:
+    add_old(server, PREFIX, 3590)
+    sqs.fail("ListQueueTags", Throttled)
+    assert await sweep_port(sqs, PREFIX, legacy=True) == []
+    await asyncio.sleep(11)
+    sqs.fail("ListQueueTags", Throttled)
+    assert len(await sweep_port(sqs, PREFIX, legacy=True)) == 2
+
+
+async def test_queue_of_unknown_age_is_kept(sqs: MemorySQS, server: MemoryServer) -> None:
+    add_old(server, PREFIX, 1801)
+    timeless = TimelessSQS(server)
+    assert await sweep_port(timeless, PREFIX, legacy=True) == []
+    url = server.url(f"{PREFIX}sweeper.fifo")
+    sqs.fail("GetQueueAttributes", QueueNotFound, queue=f"{PREFIX}sweeper.fifo", times=None)
+    assert url not in await sweep_port(sqs, PREFIX, legacy=True)
+    sqs.clear()
+    sqs.fail("GetQueueAttributes", AccessDenied, times=None)
+    with pytest.raises(AccessDenied, match="GetQueueAttributes"):
+        await sweep_port(sqs, PREFIX, legacy=True)
+    assert server.queues == [f"{PREFIX}sweeper.fifo"]
+
+
+async def test_ring_leaves_the_synchronous_package_alone(
+    me: Requester, server: MemoryServer
+) -> None:
+    add_old(server, PREFIX, 1e6)
+    gone = add(server, name_of(1), beat=301)
+    await me.sweeper.sweep()
+    assert gone.rpartition("/")[2] not in server.queues
+    assert set(server.queues) == {me.name, f"{PREFIX}{OLD}", f"{PREFIX}sweeper.fifo"}

@@ -677,6 +677,7 @@ def deflated(body: bytes, *, raw: bool) -> bytes:
         ("deflate", deflated(URLS, raw=False)),
         ("deflate", deflated(URLS, raw=True)),
     ],
+    ids=["as it is", "gzip", "x-gzip", "GZIP", "zlib", "deflate"],
 )
 async def test_answer_that_somebody_packed_is_unpacked(
     server: Server, sqs: RemoteSQS, packing: str, packed: bytes
@@ -702,6 +703,7 @@ async def test_page_that_somebody_packed_is_shown(server: Server, sqs: RemoteSQS
         ("gzip", gzip.compress(URLS)[:-12]),
         ("deflate", b"no deflate"),
     ],
+    ids=["brotli", "zstd", "twice", "no gzip", "cut short", "no deflate"],
 )
 async def test_answer_that_cannot_be_unpacked_is_none(
     server: Server, sqs: RemoteSQS, packing: str, packed: bytes

@@ -98,6 +98,8 @@ async def connection() -> None:
         assert_type(await sqs.create_queue("orders", dead_letter_queue=True), str)
         assert_type(await sqs.queue_url("orders"), str)
         assert_type(await so.sweep(sqs, "sqs_orchestrator_reply_", dry_run=True), list[str])
+        assert_type(await so.sweep(sqs, "reply_queue_", legacy=True), list[str])
+        await so.sweep(sqs, "reply_queue_", True)  # type: ignore[call-arg]
 
 
 async def wrap(call: so.Call, call_next: Callable[[so.Call], Awaitable[Any]]) -> Any:

@@ -278,7 +278,9 @@ class Plain:
 
 
 @pytest.mark.parametrize(
-    "function", [plain, Plain(), functools.partial(plain), Service, print, "x", None], ids=repr
+    "function",
+    [plain, Plain(), functools.partial(plain), Service, print, "x", None],
+    ids=["function", "object", "partial", "class", "builtin", "text", "None"],
 )
 def test_function_that_would_block_is_refused(function: Any) -> None:
     with pytest.raises(ValueError, match=r"async def.*anyio\.to_thread"):

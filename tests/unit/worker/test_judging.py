@@ -131,6 +131,27 @@ def test_result_is_the_reply(result: Any) -> None:
     assert judge().of_result(result, "q") == Judgement(SendReply("q", result), "handled")
 
 
+LEGACY = ReplyTo(TO.queue_url, None, "id")
+
+
+@pytest.mark.parametrize(
+    ("to", "result", "wanted"),
+    [
+        (LEGACY, None, False),
+        (LEGACY, "", True),
+        (LEGACY, 0, True),
+        (TO, None, True),
+        (ReplyTo(TO.queue_url, "id", "id"), None, True),
+        (ReplyTo(TO.queue_url), None, True),
+    ],
+)
+def test_requester_of_the_synchronous_package_gets_no_reply_where_its_own_workers_send_none(
+    to: ReplyTo, result: Any, wanted: bool
+) -> None:
+    outcome = judge().of_result(result, "q", to).outcome
+    assert outcome == (SendReply("q", result) if wanted else HANDLED.outcome)
+
+
 @pytest.mark.parametrize(("result", "queue"), [(NO_REPLY, "q"), (NO_REPLY, None), (1, None)])
 def test_message_that_nobody_answers_is_deleted(result: Any, queue: str | None) -> None:
     assert judge().of_result(result, queue) == HANDLED
