@@ -301,6 +301,26 @@ def docs(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def site(session: nox.Session) -> None:
+    """Look at every page of the documentation with Chromium, as on a desk and on a telephone.
+
+    Arguments after `--` go to the program: `--pictures DIRECTORY` keeps pictures of all pages.
+    """
+    browser = os.environ.get("CHROMIUM") or shutil.which("chromium")
+    if browser is None:
+        session.error(
+            "NOT CHECKED, since there is no Chromium: apt-get install chromium, or name one by"
+            " CHROMIUM=/path/to/it"
+        )
+    session.install(*nox.project.dependency_groups(PYPROJECT, "docs", "browser"))
+    pages = str(Path(session.create_tmp()).resolve() / "pages")
+    # As it is built there: some links are made from this.
+    env = {"NO_MKDOCS_2_WARNING": "1", "READTHEDOCS_CANONICAL_URL": "http://localhost/en/latest/"}
+    session.run("mkdocs", "build", "--strict", "--quiet", "--site-dir", pages, env=env)
+    session.run("python", "-m", "tests.site", pages, "--browser", browser, *session.posargs)
+
+
+@nox.session(default=False)
 def demo(session: nox.Session) -> None:
     """The main job, on an SQS server on this machine."""
     install(session, extras="[testing,cli]")

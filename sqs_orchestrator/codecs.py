@@ -84,8 +84,8 @@ class JSONCodec:
     paths and sets. Bytes it refuses.
 
     It reads `Any`, `dict`, `list`, `int`, `float`, `bool` and `None`, `str` and its subclasses by
-    itself, every other type by pydantic 2 or msgspec, whichever is installed. See
-    [strings and JSON](#strings-and-json) for what comes back equal.
+    itself, every other type by pydantic 2 or msgspec, whichever is installed. What comes back
+    equal, the reference says under "Strings and JSON".
     """
 
     def __repr__(self) -> str:
