@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,16 +9,7 @@ from hypothesis import strategies as st
 from sqs_orchestrator.core import wire
 from sqs_orchestrator.core.names import JAVA_PREFIX
 from sqs_orchestrator.core.sweeping import sweep_decision, verdict
-
-VECTORS: dict[str, Any] = json.loads(
-    Path(__file__).with_name("wire-vectors.json").read_text(encoding="utf-8")
-)
-
-
-def vectors(kind: str) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize(
-        "vector", [pytest.param(vector, id=vector["name"]) for vector in VECTORS[kind]]
-    )
+from tests.vectors import vectors
 
 
 @vectors("idle_queues")

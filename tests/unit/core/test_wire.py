@@ -5,7 +5,6 @@ import enum
 import json
 import math
 import re
-from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -21,18 +20,10 @@ from sqs_orchestrator.core.checks import checked, message_bytes
 from sqs_orchestrator.core.wire import Malformed, ReplyTo
 from sqs_orchestrator.errors import InvalidMessage
 from tests.unit.strategies import any_text, number, sqs_text, string
+from tests.vectors import VECTORS, unpacked, vectors
 
-VECTORS: dict[str, Any] = json.loads(
-    Path(__file__).with_name("wire-vectors.json").read_text(encoding="utf-8")
-)
 URL = VECTORS["reply_queue_url"]
 JAVA_URL = "https://sqs.us-east-1.amazonaws.com/1/__RequesterClientQueues__0b1c-0"
-
-
-def vectors(kind: str) -> Callable[[Any], Any]:
-    return pytest.mark.parametrize(
-        "vector", [pytest.param(vector, id=vector["name"]) for vector in VECTORS[kind]]
-    )
 
 
 queue_urls = st.from_regex(
@@ -62,39 +53,67 @@ hostile_attributes = st.dictionaries(
 
 @vectors("requests")
 def test_parser_reads_request(vector: Any) -> None:
-    means = vector["means"]
-    request = wire.parse_request(vector["attributes"])
+    request = wire.parse_request(unpacked(vector["attributes"]))
     reply_to = request.reply_to
-    assert request.time_to_live == means["time_to_live"]
-    assert (reply_to and reply_to.queue_url) == means["reply_queue_url"]
-    assert (reply_to and reply_to.id) == means["correlation_id"]
+    assert vector["means"] == {
+        "reply_queue_url": reply_to and reply_to.queue_url,
+        "correlation_id": reply_to and reply_to.id,
+        "time_to_live": request.time_to_live,
+        "message_type": request.message_type,
+        "content_type": request.content_type,
+    }
 
 
 @vectors("requests")
 def test_responder_writes_reply_attributes(vector: Any) -> None:
-    reply_to = wire.parse_request(vector["attributes"]).reply_to
+    reply_to = wire.parse_request(unpacked(vector["attributes"])).reply_to
     attributes = None if reply_to is None else wire.reply_attributes(reply_to)
     assert attributes == vector["reply_attributes"]
 
 
 @vectors("requests")
 def test_reply_address_survives_a_trip_as_text(vector: Any) -> None:
-    reply_to = wire.parse_request(vector["attributes"]).reply_to
+    reply_to = wire.parse_request(unpacked(vector["attributes"])).reply_to
     if reply_to is not None:
         assert ReplyTo.parse(str(reply_to)) == reply_to
 
 
 @vectors("malformed_requests")
 def test_parser_refuses_malformed_request(vector: Any) -> None:
-    with pytest.raises(Malformed):
-        wire.parse_request(vector["attributes"])
+    with pytest.raises(Malformed) as caught:
+        wire.parse_request(unpacked(vector["attributes"]))
+    reply_to = caught.value.reply_to
+    assert (reply_to and str(reply_to)) == vector["answer_to"]
 
 
-def test_requester_writes_the_plain_request_of_the_vectors() -> None:
-    attributes = wire.request_attributes(
-        reply_queue_url=URL, correlation_id="7c9e6679f9954f1b8e2d6b0f3f3a2c11"
+@vectors("replies")
+def test_requester_reads_reply(vector: Any) -> None:
+    message = vector["message"]
+    head = wire.parse_reply(unpacked(message["MessageAttributes"]))
+    error = None
+    if head.error_code is not None:
+        facts = wire.parse_error(message["Body"], head.error_code)
+        error = dict(zip(("code", "type", "message", "details"), facts, strict=True))
+    assert vector["means"] == {
+        "correlation_id": head.correlation_id,
+        "content_type": head.content_type,
+        "error": error,
+    }
+
+
+@vectors("reply_queues")
+def test_requester_writes_tags_of_a_heartbeat(vector: Any) -> None:
+    owner = vector["owner"]
+    tags = wire.heartbeat_tags(
+        now=owner["now_ms"] / 1000 + 60,
+        retention=owner["idle_retention"],
+        legacy=owner["legacy"],
     )
-    assert wire.with_time_to_live(attributes, 5.0) == VECTORS["requests"][0]["attributes"]
+    assert tags == vector["heartbeat"]
+
+
+def test_names_that_are_reserved_are_those_of_the_vectors() -> None:
+    assert sorted(wire.RESERVED) == VECTORS["reserved_names"]
 
 
 # ---------------------------------------------------------------- requests
