@@ -1,5 +1,5 @@
-"""What goes out is what the conformance vectors say, end to end; what comes in is tested where it is
-read, in `tests/unit/core`."""
+"""What goes out is what the conformance vectors say, end to end. What comes in is tested where it
+is read, in `tests/unit/core`."""
 
 from __future__ import annotations
 
