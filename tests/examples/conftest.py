@@ -1,4 +1,10 @@
-"""The examples of the documentation, started as their readers start them, and driven over HTTP."""
+"""The examples of the documentation, started as their readers start them and driven over HTTP.
+
+A `Bar` is a web server and the worker behind it. There are two of each framework, started when
+first asked for and shared by all tests: `bars` wait long for their replies, so that a busy machine
+makes no difference. Those of `hasty` wait a second, are watched (`watched.py`), and reach SQS
+through a proxy that can break.
+"""
 
 from __future__ import annotations
 
@@ -10,43 +16,57 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
+import pytest
 
 from sqs_orchestrator.testing.moto import settings
+from tests.faults.proxy import FaultProxy
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "docs" / "examples"
-
-FRAMEWORKS = ["fastapi", "aiohttp", "litestar"]
+WATCHED = str(Path(__file__).with_name("watched.py"))
 
 UVICORN = ["-m", "uvicorn", "app:app", "--port", "0"]
 WEB = {"fastapi": UVICORN, "aiohttp": ["app.py"], "litestar": UVICORN}
+"""What starts the web server of each."""
+
+FRAMEWORKS = [*WEB]
+
+ADDRESS = r"(?i)running on (http://[\d.:]+)"
+"""What a web server says once it answers."""
 
 HANGS = 60.0
 """Seconds after which a process that says nothing is taken to hang: then the test fails."""
 
 
+def without_aws() -> dict[str, str]:
+    """The environment, without what would lead to somebody's account."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+
+
 class Process:
-    """A process of an example, and what it says."""
+    """A process, and what it says."""
 
     def __init__(self, command: list[str], directory: Path, environment: dict[str, str]) -> None:
         self._process = subprocess.Popen(
             [sys.executable, *command],
             cwd=directory,
-            env=environment,
+            env={**without_aws(), "PYTHONUNBUFFERED": "1", **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            # Whoever stops a group of processes stops this one's, and not the tests'.
+            # So that all that it starts can be killed with it.
             start_new_session=True,
         )
         self._lines: list[str] = []
         self._ended = False
         self._said = threading.Condition()
-        self._reader = threading.Thread(target=self._read)
+        self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
     def _read(self) -> None:
@@ -59,26 +79,29 @@ class Process:
             self._ended = True
             self._said.notify_all()
 
-    def found(self, pattern: str) -> list[str]:
-        """What *pattern* matches in its lines so far: the first group, if it has one."""
+    def said(self, pattern: str) -> list[str]:
+        """What *pattern* finds in its lines so far: its group, where it has one."""
         with self._said:
-            matches = [re.search(pattern, line) for line in self._lines]
-        return [match[match.re.groups and 1] for match in matches if match is not None]
+            found = [re.search(pattern, line) for line in self._lines]
+        return [match[match.re.groups] for match in found if match is not None]
 
     def wait_for(self, pattern: str, count: int = 1) -> list[str]:
-        """Wait until *count* of its lines match."""
+        """Wait until *pattern* is in *count* of its lines."""
+
+        def ready() -> bool:
+            return self._ended or len(self.said(pattern)) >= count
+
         with self._said:
-            there = self._said.wait_for(
-                lambda: self._ended or len(self.found(pattern)) >= count, HANGS
-            )
-            found = self.found(pattern)
+            self._said.wait_for(ready, HANGS)
+            found = self.said(pattern)
+            lines = "\n".join(self._lines)
         if len(found) < count:
-            why = "ended" if there else "hangs"
-            raise AssertionError(f"it {why} without {pattern!r}:\n" + "\n".join(self._lines))
+            why = "ended" if self._ended else "hangs"
+            raise AssertionError(f"it {why} without {count} times {pattern!r}:\n{lines}")
         return found
 
     async def say(self, pattern: str, count: int = 1) -> list[str]:
-        """Wait until *count* of its lines match, without blocking the event loop."""
+        """The same, for coroutines."""
         return await asyncio.to_thread(self.wait_for, pattern, count)
 
     def terminate(self) -> None:
@@ -91,8 +114,7 @@ class Process:
 
     async def ended(self) -> int:
         """Wait until it has ended; its exit code."""
-        async with asyncio.timeout(HANGS):
-            return await asyncio.to_thread(self._process.wait)
+        return await asyncio.to_thread(self._process.wait, HANGS)
 
     def kill(self) -> None:
         """SIGKILL, to all that it has started, too."""
@@ -104,60 +126,128 @@ class Process:
         self._process.stdout.close()
 
 
-Start = Callable[..., Process]
-
-
-@contextlib.contextmanager
-def starting(endpoint_url: str) -> Iterator[Start]:
-    """Starts processes of examples; those that still run are killed at the end."""
-    processes: list[Process] = []
-
-    def start(framework: str, *command: str, queue: str) -> Process:
-        environment = {
-            **os.environ,
-            **settings(endpoint_url),
-            "ORDERS_QUEUE": queue,
-            "PORT": "0",
-            "PYTHONUNBUFFERED": "1",
-            # The modules of an example find each other in its directory, as its reader expects.
-            "PYTHONSAFEPATH": "",
-        }
-        process = Process(list(command), EXAMPLES / framework, environment)
-        processes.append(process)
-        return process
-
-    try:
-        yield start
-    finally:
-        for process in processes:
-            process.kill()
-
-
 class Bar:
-    """An example that is open: its web server and its worker."""
+    """An example that is open."""
 
     def __init__(self, framework: str, queue: str, web: Process, worker: Process) -> None:
         self.framework = framework
         self.queue = queue
         self.web = web
         self.worker = worker
-        self.url = ""
 
-    async def open(self) -> None:
-        """Wait for its address."""
-        self.url = (await self.web.say(ADDRESS))[0]
+    @property
+    def url(self) -> str:
+        return self.web.wait_for(ADDRESS)[0]
 
-    async def order(self, drink: str, name: str = "Ada", **options: object) -> httpx.Response:
+    async def order(self, drink: str, name: str = "Ada") -> httpx.Response:
         return await self.post("/orders", {"drink": drink, "name": name})
 
+    async def thank(self, name: str = "Ada") -> httpx.Response:
+        return await self.post("/thanks", {"name": name})
+
     async def post(self, path: str, body: object) -> httpx.Response:
-        # A connection for each: none is kept, and closed under a request.
-        async with httpx.AsyncClient(base_url=self.url, timeout=HANGS, trust_env=False) as client:
+        async with self.client() as client:
             return await client.post(path, json=body)
 
     async def get(self, path: str) -> httpx.Response:
-        async with httpx.AsyncClient(base_url=self.url, timeout=HANGS, trust_env=False) as client:
+        async with self.client() as client:
             return await client.get(path)
 
+    def client(self) -> httpx.AsyncClient:
+        """A client of its own for each request: no connection is kept, and closed under one."""
+        # There is no TLS: what it would need costs more than the request.
+        return httpx.AsyncClient(base_url=self.url, timeout=HANGS, trust_env=False, verify=False)
 
-ADDRESS = r"(?i)running on (http://[\d.:]+)"
+
+def call(endpoint_url: str, operation: str, **parameters: object) -> Any:
+    """Call SQS, whoever waits meanwhile."""
+    headers = {
+        "X-Amz-Target": f"AmazonSQS.{operation}",
+        "Content-Type": "application/x-amz-json-1.0",
+        # Nobody checks it, but moto reads from it what service is meant.
+        "Authorization": "AWS4-HMAC-SHA256 Credential=a/20200101/us-east-1/sqs/x",
+    }
+    answer = httpx.post(endpoint_url, json=parameters, headers=headers, trust_env=False)
+    return answer.raise_for_status().json() if answer.content else None
+
+
+def reply_queues(endpoint_url: str) -> set[str]:
+    """The URLs of all reply queues that there are."""
+    found = call(endpoint_url, "ListQueues", QueueNamePrefix="sqs_orchestrator_reply_")
+    return {*found.get("QueueUrls", ())}
+
+
+class Street:
+    """Opens bars, on one SQS server."""
+
+    def __init__(self, endpoint_url: str, proxy: FaultProxy) -> None:
+        self.endpoint_url = endpoint_url
+        self.proxy = proxy
+        self._processes: list[Process] = []
+        self._shared: dict[tuple[str, bool], Bar] = {}
+
+    def start(
+        self, framework: str, *command: str, queue: str, endpoint_url: str = "", **more: str
+    ) -> Process:
+        """Start a program in the directory of an example."""
+        environment = {
+            **settings(endpoint_url or self.endpoint_url),
+            "ORDERS_QUEUE": queue,
+            "PORT": "0",
+            "REPLY_TIMEOUT": str(HANGS),
+            # The modules of an example find each other in its directory.
+            "PYTHONSAFEPATH": "",
+            **more,
+        }
+        process = Process([*command], EXAMPLES / framework, environment)
+        self._processes.append(process)
+        return process
+
+    def web(self, bar: Bar, *command: str, **more: str) -> Bar:
+        """One more web server, before the worker of *bar*."""
+        command = command or (*WEB[bar.framework],)
+        web = self.start(bar.framework, *command, queue=bar.queue, **more)
+        return Bar(bar.framework, bar.queue, web, bar.worker)
+
+    def bar(self, framework: str, *, hasty: bool = False) -> Bar:
+        """That which is open for all tests."""
+        if (framework, hasty) not in self._shared:
+            self._shared[framework, hasty] = self._open(framework, hasty)
+        return self._shared[framework, hasty]
+
+    def _open(self, framework: str, hasty: bool) -> Bar:
+        if hasty:
+            command = [WATCHED, *WEB[framework]]
+            more = {"endpoint_url": self.proxy.url, "REPLY_TIMEOUT": "1"}
+            return self.web(self.bar(framework), *command, **more)
+        queue = f"orders-{uuid.uuid4().hex}"
+        call(self.endpoint_url, "CreateQueue", QueueName=queue)
+        worker = self.start(framework, "worker.py", queue=queue)
+        web = self.start(framework, *WEB[framework], queue=queue)
+        return Bar(framework, queue, web, worker)
+
+    def close(self) -> None:
+        for process in self._processes:
+            process.kill()
+
+
+@pytest.fixture(scope="session")
+def street(small_server: str) -> Iterator[Street]:
+    with FaultProxy(small_server) as proxy, contextlib.closing(Street(small_server, proxy)) as it:
+        yield it
+
+
+@pytest.fixture(params=FRAMEWORKS)
+def bar(request: pytest.FixtureRequest, street: Street) -> Bar:
+    """A bar of each framework."""
+    return street.bar(request.param)
+
+
+@pytest.fixture
+def hasty(street: Street) -> Iterator[list[Bar]]:
+    """All hasty ones, for tests that wait: they wait side by side."""
+    bars = [street.bar(framework, hasty=True) for framework in FRAMEWORKS]
+    # What breaks now must find them open.
+    assert all(bar.url for bar in bars)
+    yield bars
+    street.proxy.heal()

@@ -31,6 +31,7 @@ from dataclasses import dataclass, replace
 from email.utils import formatdate
 from types import TracebackType
 from typing import Any, Final, Self
+from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp import web
@@ -235,6 +236,14 @@ class FaultProxy:
         server = self._runner.server
         return 0 if server is None else len(server.connections)
 
+    def go_away(self) -> None:
+        """Let nobody reach it from now on."""
+        asyncio.run_coroutine_threadsafe(self._runner.cleanup(), self._loop).result()
+
+    def come_back(self) -> None:
+        """Let it be reached again, under the same URL."""
+        asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result()
+
     def total(self) -> int:
         """All calls so far."""
         return sum(self.calls.values())
@@ -268,20 +277,22 @@ class FaultProxy:
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._end = asyncio.Event()
-        app = web.Application(client_max_size=2**26)
-        app.router.add_route("*", "/{path:.*}", self._handle)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         connector = aiohttp.TCPConnector(limit=0)
         timeout = aiohttp.ClientTimeout(total=None)
         async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
             self._session = session
-            await self._runner.setup()
-            site = web.TCPSite(self._runner, "127.0.0.1", 0)
-            await site.start()
-            self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+            await self._listen()
             self._ready.set()
             await self._end.wait()
             await self._runner.cleanup()
+
+    async def _listen(self) -> None:
+        app = web.Application(client_max_size=2**26)
+        app.router.add_route("*", "/{path:.*}", self._handle)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", urlsplit(self.url).port or 0).start()
+        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
 
     # ------------------------------------------------------------------- a call
 

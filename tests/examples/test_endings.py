@@ -1,0 +1,133 @@
+"""Callers who leave, and servers that stop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import uuid
+from pathlib import Path
+
+import httpx
+import pytest
+
+from .conftest import EXAMPLES, HANGS, WATCHED, WEB, Bar, Process, Street, reply_queues
+
+# ------------------------------------------------------------------ callers who leave
+
+
+async def leave(bar: Bar, name: str) -> None:
+    """Order what takes long, and close the connection once the worker is at it."""
+    order = asyncio.create_task(bar.order("cold brew", name))
+    await bar.worker.say(f"begins cold brew for {name}")
+    order.cancel()
+    await asyncio.wait([order])
+
+
+async def test_request_goes_on_when_its_caller_has_left(hasty: list[Bar]) -> None:
+    name = uuid.uuid4().hex
+    await asyncio.gather(*(leave(bar, name) for bar in hasty))
+    for bar in hasty:
+        # Until its time is up, as if the caller still waited.
+        (outcome,) = await bar.web.say(f"the request of {name} ended: (.*)")
+        assert outcome == "ReplyTimeout", bar.framework
+
+
+async def test_request_is_cancelled_with_its_caller_where_aiohttp_is_told_so(
+    street: Street,
+) -> None:
+    shared = street.bar("aiohttp")
+    bar = street.web(shared, WATCHED, *WEB["aiohttp"], HANDLER_CANCELLATION="1")
+    name = uuid.uuid4().hex
+    await leave(bar, name)
+    assert await bar.web.say(f"the request of {name} ended: (.*)") == ["CancelledError"]
+    assert (await bar.get("/readyz")).json()["pending"] == 0
+    assert (await bar.order("espresso")).status_code == 200
+
+
+# ------------------------------------------------------------------- servers that stop
+
+CUSTOMERS = 10
+
+
+async def test_terminated_server_answers_what_it_has_accepted(street: Street, bar: Bar) -> None:
+    stopping = street.web(bar)
+    assert stopping.url
+    run = uuid.uuid4().hex
+    answered: dict[str, int] = {}
+    thanked: dict[str, int] = {}
+    enough = asyncio.Event()
+
+    async def customer(number: int) -> None:
+        """Orders and says thanks, until nobody is there any more."""
+        for visit in range(1_000):
+            name = f"{run}-{number}-{visit}"
+            try:
+                answered[name] = (await stopping.order("espresso", name)).status_code
+                thanked[name] = (await stopping.thank(name)).status_code
+            except httpx.TransportError:
+                return
+            if len(thanked) >= 5 * CUSTOMERS:
+                enough.set()
+
+    async def patient(number: int) -> None:
+        """Waits for what takes its time."""
+        name = f"{run}-patient-{number}"
+        answered[name] = (await stopping.order("filter", name)).status_code
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(CUSTOMERS):
+            group.create_task(customer(number))
+        await enough.wait()
+        for number in range(CUSTOMERS):
+            group.create_task(patient(number))
+        await stopping.worker.say(f"begins filter for {run}-patient", CUSTOMERS)
+        stopping.web.terminate()
+    assert await stopping.web.ended() in (0, -signal.SIGTERM)
+    assert {*answered.values()} == {200}
+    assert {*thanked.values()} == {202}
+    # Each drink that was made was served.
+    assert {*stopping.worker.said(f"made .* for ({run}.*)")} == answered.keys()
+    thanks = await stopping.worker.say(f"thanks from ({run}.*)", len(thanked))
+    assert {*thanks} >= thanked.keys()
+
+
+async def test_each_of_two_server_processes_has_a_reply_queue_and_deletes_it(
+    street: Street,
+) -> None:
+    before = reply_queues(street.endpoint_url)
+    bar = street.web(street.bar("fastapi"), *WEB["fastapi"], "--workers", "2")
+    await bar.web.say("Application startup complete", 2)
+    assert len(reply_queues(street.endpoint_url) - before) == 2
+    names = [uuid.uuid4().hex for _ in range(20)]
+    answers = await asyncio.gather(*(bar.order("espresso", name) for name in names))
+    assert [each.json()["name"] for each in answers] == names
+    bar.web.terminate()
+    assert await bar.web.ended() in (0, -signal.SIGTERM)
+    assert reply_queues(street.endpoint_url) - before == set()
+
+
+# ------------------------------------------------------------- all of it, by one command
+
+
+async def test_example_starts_by_one_command_and_stops_by_control_c() -> None:
+    await asyncio.gather(*map(start_and_stop, WEB))
+
+
+async def start_and_stop(framework: str) -> None:
+    program = [str(EXAMPLES / "run.py"), framework, "--port", "0"]
+    # Not in the directory of the example, nor with the test's own settings of AWS.
+    process = Process(program, Path.cwd(), {"PYTHONSAFEPATH": ""})
+    try:
+        (url,) = await process.say(r"The coffee bar is open: (http://[\d.:]+)")
+        async with httpx.AsyncClient(timeout=HANGS, trust_env=False) as client:
+            order = {"drink": "espresso", "name": "Ada"}
+            answer = await client.post(f"{url}/orders", json=order)
+        worker = int(answer.json()["made_by"].removeprefix("process "))
+        process.interrupt()
+        assert await process.ended() == 0
+        assert process.said("Traceback") == []
+        with pytest.raises(ProcessLookupError):
+            os.kill(worker, 0)
+    finally:
+        process.kill()
