@@ -44,6 +44,9 @@ from tests.benchmarks.scenarios import Stage, scenarios, takes_part, warm_up
 from tests.benchmarks.side import CLIENT
 
 RESULTS: Final = ROOT / ".cache" / "benchmark" / "results.json"
+PUBLISHED: Final = Path(__file__).with_name("published.json")
+"""What the documentation shows: in the repository, so that it can be drawn anew."""
+
 ASSETS: Final = ROOT / "docs" / "assets"
 
 QUICK: Final = 0.4
@@ -175,7 +178,10 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--list", action="store_true", help="list contenders and scenarios")
     parser.add_argument(
-        "--json", type=Path, default=RESULTS, metavar="FILE", help="default: %(default)s"
+        "--json",
+        type=Path,
+        metavar="FILE",
+        help=f"default: {RESULTS.relative_to(ROOT)}; of --pages, {PUBLISHED.relative_to(ROOT)}",
     )
     parser.add_argument("--show", action="store_true", help="measure nothing: show what --json has")
     parser.add_argument(
@@ -194,6 +200,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.pages:
         options.plots = options.plots or ASSETS
+    options.json = options.json or (PUBLISHED if options.pages else RESULTS)
     options.given = arguments
     options.rounds = options.rounds or (2 if options.quick else 5)
     return options
@@ -212,7 +219,7 @@ def main(arguments: Sequence[str]) -> int:
     else:
         results = measure(options)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(asdict(results), indent=1) + "\n", "utf-8")
+        save(results, path)
         print(f"\nWritten to {path}")
     print(report.report(results))
     if options.plots is not None:
@@ -239,6 +246,14 @@ def measure(options: argparse.Namespace) -> Results:
             asyncio.run(run(endpoint_url, results, options))
     results.facts["load after"] = os.getloadavg()[0]
     return results
+
+
+def save(results: Results, path: Path) -> None:
+    """Write what was measured, a line for each sample."""
+    raw = asdict(results)
+    lines = ",\n".join(json.dumps(sample) for sample in raw.pop("samples"))
+    others = json.dumps(raw, indent=1).removesuffix("\n}")
+    path.write_text(f'{others},\n "samples": [\n{lines}\n]}}\n', "utf-8")
 
 
 def load(path: Path) -> Results:

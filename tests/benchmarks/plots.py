@@ -37,30 +37,67 @@ NAMES: Final = {
 # Told apart by those who see few colours, on light paper and on dark.
 _COLOURS: Final = {
     OURS: "#2f7de1",
-    OURS_UVLOOP: "#7b5bd6",
-    OURS_SESSION: "#1b9e8a",
-    FLOOR: "#e08a1e",
-    FLOOR_UVLOOP: "#b8860b",
+    OURS_UVLOOP: "#2f7de1",
+    OURS_SESSION: "#2f7de1",
+    FLOOR: "#c9760a",
+    FLOOR_UVLOOP: "#c9760a",
     SINGLE: "#d1495b",
     SYNCHRONOUS: "#8a8f98",
-    JAVA: "#7a4a2b",
+    JAVA: "#1b9e8a",
 }
 
+_ALTERNATIVES: Final = (OURS, FLOOR, JAVA, SYNCHRONOUS, SINGLE)
+"""Whom curves compare: more of them lie on one another. The tables have all."""
+
+# A page may show a drawing as wide as a telephone, half its size. There it asks for larger letters,
+# which all have room. It brings its own paper, since whoever switches a page to dark does not tell
+# every browser's drawings of it.
 _WIDTH: Final = 720
-_STYLE: Final = """<style>
-text { font: 13px system-ui, sans-serif; fill: #24292f }
-.title { font-weight: 600; font-size: 15px }
-.axis { stroke: #8a8f98; stroke-width: 1 }
-.grid { stroke: #8a8f98; stroke-opacity: .25 }
-@media (prefers-color-scheme: dark) { text { fill: #e6e8eb } }
+_NARROW: Final = 520
+_MARGIN: Final = 20
+_LINE: Final = 30
+_STYLE: Final = f"""<style>
+text {{ font: 15px system-ui, sans-serif; fill: #24292f }}
+.title {{ font-weight: 600; font-size: 18px }}
+.under {{ fill: #57606a }}
+.paper {{ fill: #fff }}
+.axis {{ stroke: #8a8f98; fill: none }}
+.grid {{ stroke: #8a8f98; stroke-opacity: .3 }}
+@media (max-width: {_NARROW}px) {{ text {{ font-size: 23px }} .title {{ font-size: 26px }} }}
+@media (prefers-color-scheme: dark) {{
+text {{ fill: #e6e8eb }} .under {{ fill: #a5abb3 }} .paper {{ fill: #1e2129 }}
+}}
 </style>"""
+
+# The points of a curve, by its place: told apart without colours, too.
+_MARKS: Final = (
+    "m-5 0a5 5 0 1 0 10 0a5 5 0 1 0 -10 0",
+    "m-5 -5h10v10h-10z",
+    "m0 -7l6 11h-12z",
+    "m0 -7l7 7l-7 7l-7 -7z",
+    "m-6 -4h12l-6 11z",
+)
 
 
 def draw(results: Results, directory: Path) -> Iterator[Path]:
     """Draw all plots that there are figures for."""
     directory.mkdir(parents=True, exist_ok=True)
-    under = _under(results)
+    facts = results.facts
+    # The server's name and version, and not where it came from.
+    under = [
+        f"{facts['server'].partition(',')[0]}, Python {facts['python']}",
+        str(facts["machine"]),
+    ]
+    thousand = ["1,000 requests at a time", *under]
     plots = {
+        "rate": _bars(
+            results,
+            "Round trips per second",
+            thousand,
+            _ALTERNATIVES,
+            lambda sample: sample.rate,
+            "{:,.0f}",
+        ),
         "concurrency": _curves(
             results, "Round trips per second", under, lambda sample: sample.rate
         ),
@@ -71,12 +108,14 @@ def draw(results: Results, directory: Path) -> Iterator[Path]:
             lambda sample: sample.calls_each,
             limit=(0.6, "0.6: perfect batches of ten"),
         ),
-        "processes": _over_processes(results, under),
+        "processes": _over_processes(results, thousand),
         "cpu": _bars(
             results,
-            "Client CPU per round trip, ms, both sides, 1,000 requests at a time",
-            under,
+            "CPU per round trip, both sides, ms",
+            thousand,
+            tuple(NAMES),
             lambda sample: sample.cpu * 1000,
+            "{:.2f}",
         ),
     }
     for name, svg in plots.items():
@@ -84,11 +123,6 @@ def draw(results: Results, directory: Path) -> Iterator[Path]:
             path = directory / f"benchmark-{name}.svg"
             path.write_text(svg, "utf-8")
             yield path
-
-
-def _under(results: Results) -> str:
-    facts = results.facts
-    return f"{facts['server'].partition(',')[0]} on {facts['machine']}, Python {facts['python']}"
 
 
 # --------------------------------------------------------------------------- curves
@@ -103,25 +137,25 @@ class _Curve(NamedTuple):
 def _curves(
     results: Results,
     title: str,
-    under: str,
+    under: Sequence[str],
     measure: Measure,
     *,
     limit: tuple[float, str] | None = None,
 ) -> str | None:
     """Curves over the number of concurrent requests."""
     curves = []
-    for contender, name in NAMES.items():
+    for contender in _ALTERNATIVES:
         points = [
             (at_a_time, spread)
             for at_a_time in CONCURRENT
             if (spread := results.spread(asking(at_a_time), contender, measure)) is not None
         ]
         if points:
-            curves.append(_Curve(name, _COLOURS[contender], points))
+            curves.append(_Curve(NAMES[contender], _COLOURS[contender], points))
     return _chart(title, under, curves, CONCURRENT, "requests at a time", limit)
 
 
-def _over_processes(results: Results, under: str) -> str | None:
+def _over_processes(results: Results, under: Sequence[str]) -> str | None:
     """Curves over the number of processes, which tell what bends them: where a second of CPU
     does as much with more of them, it is the cores that are missing."""
     curves = []
@@ -137,7 +171,7 @@ def _over_processes(results: Results, under: str) -> str | None:
         if points:
             curves.append(_Curve(name, colour, points))
     return _chart(
-        "Requesters and workers on one queue, 1,000 requests at a time",
+        "Requesters and workers on one queue",
         under,
         curves,
         tuple(SCALED),
@@ -147,7 +181,7 @@ def _over_processes(results: Results, under: str) -> str | None:
 
 def _chart(
     title: str,
-    under: str,
+    under: Sequence[str],
     curves: Sequence[_Curve],
     ticks: Sequence[int],
     below: str,
@@ -162,13 +196,15 @@ def _chart(
         for _, spread in curve.points
         for figure in (spread.least, spread.most)
     ]
-    figures += [limit[0]] if limit else []
+    # Room for its words, too.
+    figures += [limit[0] * 0.7] if limit else []
     low, high = _decade(min(figures), math.floor), _decade(max(figures), math.ceil)
-    left, right, top, bottom = 60, _WIDTH - 20, 60, 340
+    left, right, top = 105, _WIDTH - 50, _below(under)
+    bottom = top + 320
 
     def x(number: float) -> float:
         first, last = math.log10(ticks[0]), math.log10(ticks[-1])
-        return left + 10 + (right - left - 20) * (math.log10(number) - first) / (last - first)
+        return left + 15 + (right - left - 15) * (math.log10(number) - first) / (last - first)
 
     def y(figure: float) -> float:
         part = (math.log10(figure) - math.log10(low)) / (math.log10(high) - math.log10(low))
@@ -179,35 +215,37 @@ def _chart(
         parts.append(
             f'<line class="grid" x1="{left}" x2="{right}" y1="{y(line):.1f}" y2="{y(line):.1f}"/>'
         )
-        parts.append(_text(left - 8, y(line) + 4, f"{line:,g}", anchor="end"))
-    parts += [_text(x(tick), bottom + 20, f"{tick:,}", anchor="middle") for tick in ticks]
-    parts.append(_text((left + right) / 2, bottom + 40, below, anchor="middle"))
-    parts.append(f'<path class="axis" fill="none" d="M{left} {top}V{bottom}H{right}"/>')
+        parts.append(_text(left - 10, y(line) + 6, f"{line:,g}", anchor="end"))
+    parts += [_text(x(tick), bottom + 28, f"{tick:,}", anchor="middle") for tick in ticks]
+    parts.append(_text((left + right) / 2, bottom + 60, below, anchor="middle", kind="under"))
+    parts.append(f'<path class="axis" d="M{left} {top}V{bottom}H{right}"/>')
     if limit:
         figure, words = limit
         parts.append(
             f'<line class="axis" stroke-dasharray="4 4" x1="{left}" x2="{right}"'
             f' y1="{y(figure):.1f}" y2="{y(figure):.1f}"/>'
         )
-        parts.append(_text(left + 8, y(figure) - 6, words))
+        parts.append(_text(right, y(figure) + 24, words, anchor="end", kind="under"))
     # The first is drawn last, so that no other hides it.
     for number, (name, colour, points) in reversed(list(enumerate(curves))):
+        mark = _MARKS[number % len(_MARKS)]
         path = "L".join(f"{x(at):.1f} {y(spread.median):.1f}" for at, spread in points)
-        parts.append(f'<path fill="none" stroke="{colour}" stroke-width="2" d="M{path}"/>')
+        parts.append(f'<path fill="none" stroke="{colour}" stroke-width="2.5" d="M{path}"/>')
         for at, spread in points:
             shown = f"{name}, {at:,} {below}: {_short(spread)}"
             reach = f"M{x(at):.1f} {y(spread.least):.1f}V{y(spread.most):.1f}"
             parts.append(
                 f'<path stroke="{colour}" d="{reach}"/>'
-                f'<circle fill="{colour}" cx="{x(at):.1f}" cy="{y(spread.median):.1f}" r="3.5">'
-                f"<title>{escape(shown)}</title></circle>"
+                f'<path fill="{colour}" d="M{x(at):.1f} {y(spread.median):.1f}{mark}">'
+                f"<title>{escape(shown)}</title></path>"
             )
-        row, column = divmod(number, 2)
-        at_x, at_y = left + column * 330, bottom + 70 + row * 20
-        parts.append(f'<rect fill="{colour}" x="{at_x}" y="{at_y - 10}" width="12" height="12"/>')
-        parts.append(_text(at_x + 18, at_y, name))
-    height = bottom + 80 + (len(curves) + 1) // 2 * 20
-    return _svg(height, title, under, parts)
+        at_y = bottom + 100 + number * _LINE
+        parts.append(
+            f'<path stroke="{colour}" stroke-width="2.5" d="M{_MARGIN} {at_y - 7}h36"/>'
+            f'<path fill="{colour}" d="M{_MARGIN + 18} {at_y - 7}{mark}"/>'
+        )
+        parts.append(_text(_MARGIN + 46, at_y, name))
+    return _svg(bottom + 85 + len(curves) * _LINE, title, under, parts)
 
 
 def _decade(figure: float, rounding: Callable[[float], int]) -> float:
@@ -226,28 +264,36 @@ def _lines(low: float, high: float) -> list[float]:
 # ----------------------------------------------------------------------------- bars
 
 
-def _bars(results: Results, title: str, under: str, measure: Measure) -> str | None:
+def _bars(
+    results: Results,
+    title: str,
+    under: Sequence[str],
+    contenders: Sequence[str],
+    measure: Measure,
+    form: str,
+) -> str | None:
     """A bar for each contender at a thousand requests at a time."""
     rows = [
         (contender, spread)
-        for contender in NAMES
+        for contender in contenders
         if (spread := results.spread(asking(1_000), contender, measure)) is not None
     ]
     if not rows:
         return None
     most = max(spread.median for _, spread in rows)
-    left, top, step = 270, 60, 28
+    top, step = _below(under), 62
     parts = []
     for number, (contender, spread) in enumerate(rows):
         at = top + number * step
-        length = (_WIDTH - left - 70) * spread.median / most
-        parts.append(_text(left - 10, at + 14, NAMES[contender], anchor="end"))
+        length = (_WIDTH - 2 * _MARGIN - 100) * spread.median / most
+        colour = _COLOURS[contender]
+        parts.append(_text(_MARGIN, at + 16, NAMES[contender]))
         parts.append(
-            f'<rect fill="{_COLOURS[contender]}" x="{left}" y="{at}" width="{length:.1f}"'
-            f' height="18"><title>{escape(_short(spread))}</title></rect>'
+            f'<rect fill="{colour}" x="{_MARGIN}" y="{at + 25}" width="{length:.1f}" height="22">'
+            f"<title>{escape(_short(spread))}</title></rect>"
         )
-        parts.append(_text(left + length + 8, at + 14, f"{spread.median:.2f}"))
-    return _svg(top + len(rows) * step + 15, title, under, parts)
+        parts.append(_text(_MARGIN + length + 10, at + 43, form.format(spread.median)))
+    return _svg(top + len(rows) * step, title, under, parts)
 
 
 def _short(spread: Spread) -> str:
@@ -262,13 +308,19 @@ def _text(x: float, y: float, text: str, *, anchor: str = "start", kind: str = "
     )
 
 
-def _svg(height: float, title: str, under: str, parts: Sequence[str]) -> str:
+def _below(under: Sequence[str]) -> int:
+    """Where there is room below the title and what stands under it."""
+    return 60 + len(under) * _LINE
+
+
+def _svg(height: float, title: str, under: Sequence[str], parts: Sequence[str]) -> str:
     box = f"0 0 {_WIDTH} {height:.0f}"
     head = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{box}" role="img"',
         f'aria-label="{escape(title)}">',
         _STYLE,
-        _text(20, 24, title, kind="title"),
-        _text(20, 44, under),
+        '<rect class="paper" width="100%" height="100%"/>',
+        _text(_MARGIN, 30, title, kind="title"),
+        *(_text(_MARGIN, 58 + n * _LINE, line, kind="under") for n, line in enumerate(under)),
     ]
     return "\n".join([*head, *parts, "</svg>\n"])
