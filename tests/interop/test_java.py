@@ -13,6 +13,7 @@ from typing import Any, Final
 import pytest
 
 import sqs_orchestrator as so
+from sqs_orchestrator.requester.sweeper import COUNTS
 from tests.faults.proxy import Fault, FaultProxy
 from tests.processes.conftest import Process
 
@@ -269,6 +270,8 @@ async def test_dead_queue_of_java_is_swept_here_and_no_live_one(
         await dies.requester(prefix, sweep=100_000, **PACE)
         assert (await dies.ask(url, ["x"]))[0].get("body") == "x"
         (dead,) = await names(sqs, prefix) - before
+        # A reply that it has and has not deleted yet would keep its queue.
+        await until(lambda: _empty(sqs, dead))
         await dies.kill()
         await until(lambda: _gone(sqs, prefix, dead))
         # Java's sweeper has two queues of its own.
@@ -297,3 +300,8 @@ async def test_dead_queue_of_ours_is_swept_by_java_and_no_live_one(
 
 async def _gone(sqs: so.Connection, prefix: str, name: str) -> bool:
     return name not in await names(sqs, prefix)
+
+
+async def _empty(sqs: so.Connection, name: str) -> bool:
+    counts = await sqs.port.get_queue_attributes(await sqs.queue_url(name), COUNTS)
+    return set(counts.values()) == {"0"}
