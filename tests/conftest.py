@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import importlib.util
 import os
 import signal
@@ -20,7 +21,9 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import botocore.session
 import pytest
+from botocore.loaders import create_loader
 from hypothesis import settings
 
 from tests.servers import Missing, chosen_server
@@ -31,6 +34,10 @@ settings.register_profile("full", max_examples=100, deadline=None)
 settings.load_profile(
     os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev")
 )
+
+
+# Each session would read botocore's data files anew, which takes longer than most tests.
+botocore.session.create_loader = functools.cache(create_loader)
 
 
 def pytest_report_header() -> str:

@@ -76,7 +76,6 @@ def endpoint_url(small_server: str) -> str:
 
 @pytest.fixture(scope="session")
 def session() -> AioSession:
-    """One for all tests: it has read botocore's data files."""
     made = AioSession()
     # Where moto was imported, all clients have its mock, which keeps the lean path off.
     for name, module in list(sys.modules.items()):

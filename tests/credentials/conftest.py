@@ -6,27 +6,16 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
-from aiobotocore.session import AioSession
 
 import sqs_orchestrator as so
 from sqs_orchestrator.sqs import credentials
 
 from .http_sqs import HttpSQS, running
 
-LOADER = AioSession().get_component("data_loader")
-
 
 @pytest.fixture(autouse=True)
 def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pauses between tries are short, and botocore's data files are read once."""
-
-    def make_session(profile: str | None = None) -> AioSession:
-        session = AioSession(profile=profile)
-        session.register_component("data_loader", LOADER)
-        return session
-
-    monkeypatch.setattr(credentials, "AioSession", make_session)
-    monkeypatch.setattr("sqs_orchestrator.sqs.opening.AioSession", make_session)
+    """Pauses between tries are short."""
     for pause in ("PAUSE", "LONGEST_PAUSE", "LONGEST_PAUSE_WHILE_VALID"):
         monkeypatch.setattr(credentials, pause, 0.01)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import calendar
-import copy
 import functools
 import json
 import logging
@@ -25,7 +24,6 @@ import pytest
 import pytest_asyncio
 from aiobotocore.config import AioConfig
 from aiobotocore.credentials import AioRefreshableCredentials
-from aiobotocore.hooks import AioHierarchicalEmitter
 from aiobotocore.httpsession import AIOHTTPSession
 from aiobotocore.session import AioSession
 from aiohttp import web
@@ -128,30 +126,6 @@ def plain_botocore(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     monkeypatch.setattr(botocore.handlers, "BUILTIN_HANDLERS", plain)
     monkeypatch.setattr("botocore.session.handlers.BUILTIN_HANDLERS", plain)
-
-
-LOADER = AioSession().get_component("data_loader")
-
-
-@functools.cache
-def hooks_of(*handlers: Any) -> AioHierarchicalEmitter:
-    """What a session has that registers these, which takes it 20 ms."""
-    hooks = AioHierarchicalEmitter()
-    AioSession(event_hooks=hooks)
-    return hooks
-
-
-@pytest.fixture(autouse=True)
-def made_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let all sessions share what takes one of them long: botocore's data files are large."""
-
-    def make_session(profile: str | None = None) -> AioSession:
-        hooks = copy.copy(hooks_of(*botocore.handlers.BUILTIN_HANDLERS))
-        session = AioSession(event_hooks=hooks, include_builtin_handlers=False, profile=profile)
-        session.register_component("data_loader", LOADER)
-        return session
-
-    monkeypatch.setattr("sqs_orchestrator.sqs.opening.AioSession", make_session)
 
 
 @asynccontextmanager
