@@ -1,9 +1,9 @@
 """The examples of the documentation, started as their readers start them and driven over HTTP.
 
-A `Bar` is a web server and the worker behind it. There are two of each framework, started when
-first asked for and shared by all tests: `bars` wait long for their replies, so that a busy machine
-makes no difference. Those of `hasty` wait a second, are watched (`watched.py`), and reach SQS
-through a proxy that can break.
+A `Bar` is a web server and the worker behind it. Of each framework there are two for all tests,
+watched by `watched.py` and started when first asked for: `bar` waits long for its replies, so that
+a busy machine makes no difference. Those of `hasty` wait a second, and reach SQS through a proxy
+that can break. They share the worker.
 """
 
 from __future__ import annotations
@@ -216,15 +216,14 @@ class Street:
         return self._shared[framework, hasty]
 
     def _open(self, framework: str, hasty: bool) -> Bar:
+        web = [WATCHED, *WEB[framework]]
         if hasty:
-            command = [WATCHED, *WEB[framework]]
-            more = {"endpoint_url": self.proxy.url, "REPLY_TIMEOUT": "1"}
-            return self.web(self.bar(framework), *command, **more)
+            patient = self.bar(framework)
+            return self.web(patient, *web, endpoint_url=self.proxy.url, REPLY_TIMEOUT="1")
         queue = f"orders-{uuid.uuid4().hex}"
         call(self.endpoint_url, "CreateQueue", QueueName=queue)
-        worker = self.start(framework, "worker.py", queue=queue)
-        web = self.start(framework, *WEB[framework], queue=queue)
-        return Bar(framework, queue, web, worker)
+        worker = self.start(framework, WATCHED, "worker.py", queue=queue)
+        return Bar(framework, queue, self.start(framework, *web, queue=queue), worker)
 
     def close(self) -> None:
         for process in self._processes:

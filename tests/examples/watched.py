@@ -43,7 +43,7 @@ def watch_requests() -> None:
 
     @functools.wraps(request)
     async def watched(self: Publisher, queue: str, body: Any, **options: Any) -> Any:
-        name = body["name"] if isinstance(body, dict) else body.name
+        name = body.get("name") if isinstance(body, dict) else getattr(body, "name", None)
         if name in ERRORS:
             raise ERRORS[name]
         outcome = "reply"
@@ -72,7 +72,7 @@ def main() -> None:
         del sys.argv[0]
         runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
     else:
-        runpy.run_path(sys.argv[0], run_name="__main__")
+        runpy.run_path(str(Path.cwd() / sys.argv[0]), run_name="__main__")
 
 
 if __name__ == "__main__":

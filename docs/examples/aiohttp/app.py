@@ -92,4 +92,10 @@ def make_app() -> web.Application:
 
 
 if __name__ == "__main__":
-    web.run_app(make_app(), host="127.0.0.1", port=int(os.environ.get("PORT", "8000")))
+    web.run_app(
+        make_app(),
+        host="127.0.0.1",
+        port=int(os.environ.get("PORT", "8000")),
+        # Longer than any request may take; aiohttp's own 60 s outlast most supervisors' patience.
+        shutdown_timeout=TIMEOUT + 1,
+    )
