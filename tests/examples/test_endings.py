@@ -90,10 +90,17 @@ async def test_terminated_server_answers_what_it_has_accepted(street: Street, ba
     assert {*thanks} >= thanked.keys()
 
 
+def open_bar(street: Street) -> tuple[Bar, set[str]]:
+    """A bar, and the reply queues that there are once it is open."""
+    bar = street.bar("fastapi")
+    assert bar.url
+    return bar, reply_queues(street.endpoint_url)
+
+
 async def test_server_without_patience_answers_a_500_and_leaves_nothing(street: Street) -> None:
-    before = reply_queues(street.endpoint_url)
+    shared, before = open_bar(street)
     patience = ["--timeout-graceful-shutdown", "1"]
-    bar = street.web(street.bar("fastapi"), *WEB["fastapi"], *patience)
+    bar = street.web(shared, *WEB["fastapi"], *patience)
     assert bar.url
     name = uuid.uuid4().hex
     waiting = asyncio.create_task(bar.order("cold brew", name))
@@ -107,8 +114,8 @@ async def test_server_without_patience_answers_a_500_and_leaves_nothing(street: 
 async def test_each_of_two_server_processes_has_a_reply_queue_and_deletes_it(
     street: Street,
 ) -> None:
-    before = reply_queues(street.endpoint_url)
-    bar = street.web(street.bar("fastapi"), *WEB["fastapi"], "--workers", "2")
+    shared, before = open_bar(street)
+    bar = street.web(shared, *WEB["fastapi"], "--workers", "2")
     await bar.web.say("Application startup complete", 2)
     assert len(reply_queues(street.endpoint_url) - before) == 2
     names = [uuid.uuid4().hex for _ in range(20)]
