@@ -36,8 +36,9 @@ def main() -> int:
     parser.add_argument("example", choices=WEB)
     parser.add_argument("--port", type=int, default=8000, help="default: 8000, or one that is free")
     options = parser.parse_args()
-    # Whoever stops it by SIGTERM means the same.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Whoever terminates it, or closes its terminal, means the same.
+    for each in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(each, signal.default_int_handler)
     with moto_server() as sqs_url:
         os.environ |= {
             "AWS_ENDPOINT_URL_SQS": sqs_url,

@@ -108,9 +108,8 @@ class Process:
         """SIGTERM: what a container gets when it should stop."""
         self._process.terminate()
 
-    def interrupt(self) -> None:
-        """SIGINT: Ctrl-C."""
-        self._process.send_signal(signal.SIGINT)
+    def signal(self, which: signal.Signals) -> None:
+        self._process.send_signal(which)
 
     async def ended(self) -> int:
         """Wait until it has ended; its exit code."""
@@ -121,9 +120,11 @@ class Process:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
-        self._reader.join()
+        # What it has started in sessions of their own may hold its output open.
+        self._reader.join(1)
         assert self._process.stdout is not None
-        self._process.stdout.close()
+        if not self._reader.is_alive():
+            self._process.stdout.close()
 
 
 class Bar:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import uuid
@@ -129,24 +130,30 @@ async def test_each_of_two_server_processes_has_a_reply_queue_and_deletes_it(
 # ------------------------------------------------------------- all of it, by one command
 
 
-async def test_example_starts_by_one_command_and_stops_by_control_c() -> None:
-    await asyncio.gather(*map(start_and_stop, WEB))
+async def test_example_starts_by_one_command_and_all_of_it_stops_by_one_signal() -> None:
+    # Ctrl-C, a supervisor, and a terminal that is closed.
+    ends = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+    await asyncio.gather(*map(start_and_stop, WEB, ends))
 
 
-async def start_and_stop(framework: str) -> None:
+async def start_and_stop(framework: str, end: signal.Signals) -> None:
     program = [str(EXAMPLES / "run.py"), framework, "--port", "0"]
     # Not in the directory of the example, nor with the test's own settings of AWS.
     process = Process(program, Path.cwd(), {"PYTHONSAFEPATH": ""})
+    worker = 0
     try:
         (url,) = await process.say(r"The coffee bar is open: (http://[\d.:]+)")
         async with httpx.AsyncClient(timeout=HANGS, trust_env=False) as client:
             order = {"drink": "espresso", "name": "Ada"}
             answer = await client.post(f"{url}/orders", json=order)
         worker = int(answer.json()["made_by"].removeprefix("process "))
-        process.interrupt()
+        process.signal(end)
         assert await process.ended() == 0
         assert process.said("Traceback") == []
         with pytest.raises(ProcessLookupError):
             os.kill(worker, 0)
     finally:
         process.kill()
+        if worker:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(worker, signal.SIGKILL)
