@@ -174,7 +174,8 @@ def main(arguments: Sequence[str]) -> int:
     problems = visit.problems
     if options.only:
         problems = [each for each in problems if "leads nowhere" not in each]
-    print(*problems, sep="\n")
+    for problem in problems:
+        print(problem)
     print(f"{len(names)} pages, {len(WIDTHS)} widths, light and dark: {len(problems)} problems")
     return 1 if problems else 0
 
