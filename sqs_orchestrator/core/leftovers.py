@@ -81,7 +81,7 @@ class _Looks(Looks):
     def says(self, seen: Tags) -> Verdict | None:
         if seen.tags is None or seen.now_ms is None:
             return None
-        return verdict(seen.tags, seen.now_ms, seen.patience, legacy=True)
+        return verdict(seen.tags, seen.now_ms, seen.patience, seen.outage, legacy=True)
 
     def used(self, prefix: str, urls: Sequence[str]) -> bool:
         """Whether one of *urls* may be the reply queue of a process with *prefix*."""

@@ -78,6 +78,9 @@ LARGE: Final = 240
 FORGIVEN: Final = 12
 """Throttling may explain a silence of so many retention periods, as configured."""
 
+FORGIVEN_IF_LATE: Final = 24
+"""The same while it has kept a heartbeat of our own."""
+
 
 class Pacer:
     """The pace of one process, and its patience with others.
@@ -101,7 +104,9 @@ class Pacer:
         self.late = False
         """Whether our own heartbeat has failed for a passing reason, and is being tried again."""
         self.silence = 0.0
-        """Seconds between our last two heartbeats if the second was late, else 0."""
+        """Seconds between our last two heartbeats if the second was late, else 0; while one is
+        late, the seconds since the last. Whatever kept ours may have kept those of others as
+        long, so this much does not count as their silence."""
         self._wary = 0
 
     def __repr__(self) -> str:
@@ -132,7 +137,11 @@ class Pacer:
         In seconds; 0 in a small fleet without throttling."""
         base = self.configured
         most = FORGIVEN * base.retention
-        patience = self.silence * base.retention / base.heartbeat
+        # Others may come through much later than we. But a slow process is silent for an hour by
+        # itself, and every heartbeat of it may be late a little: the dead would stay for ever.
+        patience = min(
+            self.silence * base.retention / base.heartbeat, FORGIVEN_IF_LATE * base.retention
+        )
         if self.fleet is not None and self.fleet > LARGE:
             patience = max(patience, min(self.pace.retention, most))
         return max(patience, most) if self._wary else patience
@@ -140,6 +149,7 @@ class Pacer:
     def failed(self, silence: float, *, throttled: bool) -> None:
         """A heartbeat has failed, *silence* seconds after the last one, and is tried again."""
         self.late = True
+        self.silence = silence
         if throttled:
             self.throttled()
             # One heartbeat of every process takes about as long as ours has waited. Twice that

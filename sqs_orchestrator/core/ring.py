@@ -106,6 +106,8 @@ class Tags(NamedTuple):
     or because one showed a wrong time."""
     patience: float = 0.0
     """Seconds; a queue that was silent for no longer than this is not idle."""
+    outage: float = 0.0
+    """Seconds that a queue may be silent in addition to its retention."""
 
 
 class ReadCounts(NamedTuple):
@@ -265,7 +267,7 @@ class Looks:
         """The verdict on the tags; `None` if there are none, or the time is not known."""
         if seen.tags is None or seen.now_ms is None:
             return None
-        return verdict(seen.tags, seen.now_ms, seen.patience)
+        return verdict(seen.tags, seen.now_ms, seen.patience, seen.outage)
 
     def _is_sweeper(self, seen: Tags) -> bool:
         return self.says(seen) == "live" and seen.tags is not None and is_sweeping(seen.tags)

@@ -23,14 +23,19 @@ minutes off (Signature Version 4)."""
 
 
 def verdict(
-    tags: Mapping[str, str], now_ms: int, patience: float = 0.0, *, legacy: bool = False
+    tags: Mapping[str, str],
+    now_ms: int,
+    patience: float = 0.0,
+    outage: float = 0.0,
+    *,
+    legacy: bool = False,
 ) -> Verdict:
     """What the tags of a queue say at *now_ms*, epoch milliseconds by SQS's clock.
 
-    A queue is idle when its last heartbeat is older than its retention, and also older than
-    *patience* seconds. One with a retention and no heartbeat at all is idle. A queue whose
-    tags cannot be read is foreign, and nobody deletes it. With *legacy*, the queues of
-    `python-sqs-client` are not foreign: see `LEGACY_SILENCE`.
+    A queue is idle when its last heartbeat is older than its retention and *outage* together,
+    and also older than *patience*, both in seconds. One with a retention and no heartbeat at all
+    is idle. A queue whose tags cannot be read is foreign, and nobody deletes it. With *legacy*,
+    the queues of `python-sqs-client` are not foreign: see `LEGACY_SILENCE`.
     """
     lifetime = parse_lifetime(tags)
     retention: float
@@ -43,7 +48,8 @@ def verdict(
         if heartbeat is None:
             return "foreign"
         retention, heartbeat_ms = LEGACY_SILENCE, heartbeat * 1000
-    return "idle" if now_ms - heartbeat_ms > max(retention, patience) * 1000 else "live"
+    forgiven = max(retention + outage, patience)
+    return "idle" if now_ms - heartbeat_ms > forgiven * 1000 else "live"
 
 
 def may_sweep(prefix: str, name: str) -> bool:

@@ -324,7 +324,7 @@ class PlanRunner:
                 raise
             now = self._earliest(before)
             now_ms = None if now is None else int(now * 1000)
-            return ring.Tags(tags, now_ms, self._pacer.patience)
+            return ring.Tags(tags, now_ms, self._pacer.patience, self._pacer.silence)
 
         try:
             return await self._patiently("ListQueueTags", call)

@@ -8,6 +8,7 @@ import pytest
 
 from sqs_orchestrator import sweep
 from sqs_orchestrator.core import wire
+from sqs_orchestrator.core.names import queue_name_of
 from sqs_orchestrator.core.pacing import WARY, Pacer
 from sqs_orchestrator.errors import AccessDenied, QueueError, QueueNotFound, Throttled
 from sqs_orchestrator.requester.sweeper import A_LOOK, RARELY, Sweeper, sweep_port
@@ -323,14 +324,50 @@ async def test_sweeper_only_lists_while_its_own_heartbeat_is_late(
 async def test_sweeper_after_an_outage_gives_the_others_time_to_come_back(
     me: Requester, server: MemoryServer
 ) -> None:
-    add(server, name_of(1), beat=1300)
+    # For as long as it was silent itself, and for their retention.
+    add(server, name_of(1), beat=10_290, sweeping=False)
+    add(server, name_of(2), beat=10_310)
     me.pacer.failed(600.0, throttled=False)
-    me.pacer.beaten(1200.0)
+    me.pacer.beaten(10_000.0)
     await me.sweeper.sweep()
     assert name_of(1) in server.queues
+    assert name_of(2) not in server.queues
     me.pacer.beaten(60.0)
     await me.sweeper.sweep()
     assert server.queues == [me.name]
+
+
+async def test_sweep_that_an_outage_overtakes_deletes_nothing_for_it(
+    me: Requester, server: MemoryServer
+) -> None:
+    # So many are dead that it takes three minutes, and the last of the ring lives.
+    names = [name_of(number) for number in range(1, 200)]
+    *dead, last = sorted(names, key=lambda name: (name < me.name, name))
+    for name in dead:
+        add(server, name, beat=1e5)
+    add(server, last, beat=200.0)
+    began = server.now()
+    sweeping = asyncio.create_task(me.sweeper.sweep())
+    await asyncio.sleep(60)
+    me.pacer.failed(180.0, throttled=False)
+    await sweeping
+    assert server.now() - began > RETENTION - 200.0
+    assert sorted(server.queues) == sorted([me.name, last])
+
+
+async def test_slow_sweeper_whose_heartbeat_was_late_forgives_no_more_than_two_hours(
+    me: Requester, server: MemoryServer
+) -> None:
+    # Throttling has slowed it down to a heartbeat an hour, and has delayed each of those since.
+    for _ in range(50):
+        me.pacer.failed(3600.0, throttled=True)
+    me.pacer.beaten(3600.0)
+    assert me.pacer.stretched.heartbeat > 3600.0
+    late = add(server, name_of(1), beat=7190, sweeping=False)
+    dead = add(server, name_of(2), beat=7210)
+    await me.sweeper.sweep()
+    assert queue_name_of(late) in server.queues
+    assert queue_name_of(dead) not in server.queues
 
 
 async def test_sweeper_judges_the_ignorant_of_a_large_fleet_by_its_size(

@@ -82,9 +82,22 @@ def test_pacer_is_not_slowed_down_by_other_failures() -> None:
     pacer.failed(600.0, throttled=False)
     pacer.beaten(660.0)
     assert pacer.stretched == pacer.configured
-    assert pacer.patience == 5 * 660.0
+
+
+def test_pacer_forgives_its_own_silence_until_the_next_heartbeat() -> None:
+    pacer = pacing.Pacer(60.0, 300.0, 300.0)
+    pacer.failed(600.0, throttled=False)
+    assert (pacer.silence, pacer.patience) == (600.0, 3000.0)
+    pacer.beaten(660.0)
+    assert (pacer.silence, pacer.patience) == (660.0, 3300.0)
     pacer.beaten(60.0)
-    assert pacer.patience == 0.0
+    assert (pacer.silence, pacer.patience) == (0.0, 0.0)
+
+
+def test_slow_pacer_whose_heartbeats_are_all_late_is_not_patient_for_ever() -> None:
+    pacer = throttled(pacing.Pacer(60.0, 300.0, 300.0), 100)
+    assert pacer.stretched.heartbeat > 3600.0
+    assert throttled(pacer).patience == 7200.0
 
 
 def test_size_of_the_fleet_and_throttling_do_not_count_twice() -> None:

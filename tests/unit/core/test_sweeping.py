@@ -28,18 +28,22 @@ def test_sweeper_decides(vector: Any) -> None:
     retention=st.floats(1, 1e6),
     later=st.floats(0, 1e6),
     patience=st.one_of(st.just(0.0), st.floats(0, 1e6)),
+    outage=st.one_of(st.just(0.0), st.floats(0, 1e6)),
     legacy=st.booleans(),
 )
-@example(now=1.7e9, retention=300.0, later=3000.0, patience=3600.0, legacy=False)
-@example(now=1.7e9, retention=300.0, later=3602.0, patience=3600.0, legacy=False)
-def test_queue_is_live_until_retention_and_patience_are_over_and_idle_after(
-    now: float, retention: float, later: float, patience: float, legacy: bool
+@example(now=1.7e9, retention=300.0, later=3000.0, patience=3600.0, outage=0.0, legacy=False)
+@example(now=1.7e9, retention=300.0, later=3602.0, patience=3600.0, outage=0.0, legacy=False)
+@example(now=1.7e9, retention=300.0, later=890.0, patience=0.0, outage=600.0, legacy=False)
+@example(now=1.7e9, retention=300.0, later=3602.0, patience=3600.0, outage=600.0, legacy=False)
+def test_queue_is_live_until_all_that_is_forgiven_is_over_and_idle_after(
+    now: float, retention: float, later: float, patience: float, outage: float, legacy: bool
 ) -> None:
     tags = wire.reply_queue_tags(now=now, retention=retention, sweeping=True, legacy=legacy)
-    found = verdict(tags, int((now + later) * 1000), patience)
-    if later <= max(retention, patience):
+    found = verdict(tags, int((now + later) * 1000), patience, outage)
+    forgiven = max(retention + outage, patience)
+    if later <= forgiven:
         assert found == "live"
-    if later > max(retention, patience) + 1.002:  # whole seconds and milliseconds, rounded up
+    if later > forgiven + 1.002:  # whole seconds and milliseconds, rounded up
         assert found == "idle"
 
 
