@@ -70,7 +70,7 @@
     const text = words.currentNode.data.trim()
     const element = words.currentNode.parentElement
     if (!text || element.closest("svg, style, script") || !shown(element)) continue
-    if (!element.closest("code, pre") && /<!--|-->|```|--8<--|\]\(|^!!!|^:::|\*\*|\{:? ?[.#]\w/.test(text)) {
+    if (!element.closest("code, pre") && /<!--|-->|```|--8<--|\]\(|^!!!|^:::|\*\*|\{:? ?[.#]\w|^[-*] /.test(text)) {
       problems.push(`markup that nothing rendered: "${text.slice(0, 50)}"`)
     }
     const style = getComputedStyle(element)
