@@ -1,7 +1,7 @@
 """What is measured: the instruments of OpenTelemetry's messaging conventions, and the library's.
 
 Some are recorded by the middleware and the wrap as things happen. The others are asked for: they
-are counters in `statistics()` of the objects given to `Telemetry.observe`.
+are in `statistics()` and `health()` of the objects given to `Telemetry.observe`.
 """
 
 from __future__ import annotations
@@ -33,6 +33,9 @@ SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5,
 
 COUNTS: Final = tuple(range(11))
 
+Join = Callable[[Iterable[float]], float]
+"""What several objects of one queue make together."""
+
 # By kind of object: the field of its statistics, the name and unit of the instrument, and what it
 # tells. Those that only grow are counters, the others gauges.
 COUNTERS: Final[dict[type, list[tuple[str, str, str, str]]]] = {
@@ -51,15 +54,16 @@ COUNTERS: Final[dict[type, list[tuple[str, str, str, str]]]] = {
         ("swept", "reply_queues.swept", "{queue}", "Abandoned queues of others, deleted."),
     ],
 }
-GAUGES: Final[dict[type, list[tuple[str, str, str, str]]]] = {
+GAUGES: Final[dict[type, list[tuple[str, str, str, str, Join]]]] = {
     Poller: [
-        ("waiting", "messages.waiting", "{message}", "Received, and waiting for a place."),
-        ("consecutive_failures", "receives.failing", "{call}", "Receives that failed in a row."),
-        ("seconds_since_poll", "poll.age", "s", "Since a receive last succeeded."),
+        ("waiting", "messages.waiting", "{message}", "Received, and waiting for a place.", sum),
+        ("consecutive_failures", "receives.failing", "{call}", "Failed receives in a row.", max),
+        ("seconds_since_poll", "poll.age", "s", "Since a receive last succeeded.", max),
     ],
-    Publisher: [("unsent", "messages.unsent", "{message}", "Waiting for their batch.")],
-    ReplyQueue: [("fleet", "reply_queues.fleet", "{queue}", "Reply queues with this prefix.")],
+    Publisher: [("unsent", "messages.unsent", "{message}", "Waiting for their batch.", sum)],
+    ReplyQueue: [("fleet", "reply_queues.fleet", "{queue}", "Reply queues with its prefix.", max)],
 }
+HEALTHY: Final[dict[type, str]] = {Poller: "poller.healthy", Publisher: "publisher.healthy"}
 
 
 class Instruments:
@@ -141,13 +145,26 @@ class Instruments:
             "s",
             "For how long the handler has run that has run longest; 0 where none runs.",
         )
-        for kinds, create in (
-            (COUNTERS, meter.create_observable_counter),
-            (GAUGES, meter.create_observable_gauge),
-        ):
-            for kind, fields in kinds.items():
-                for field, name, unit, text in fields:
-                    create(f"sqs_orchestrator.{name}", [self._sums(kind, field)], unit, text)
+        for kind, counters in COUNTERS.items():
+            for field, name, unit, text in counters:
+                meter.create_observable_counter(
+                    f"sqs_orchestrator.{name}", [self._asks(kind, _counter(field), sum)], unit, text
+                )
+        for kind, gauges in GAUGES.items():
+            for field, name, unit, text, join in gauges:
+                meter.create_observable_gauge(
+                    f"sqs_orchestrator.{name}",
+                    [self._asks(kind, _counter(field), join)],
+                    unit,
+                    text,
+                )
+        for kind, name in HEALTHY.items():
+            meter.create_observable_gauge(
+                f"sqs_orchestrator.{name}",
+                [self._asks(kind, _is_healthy, min)],
+                "1",
+                "1 if it can do its work now, else 0.",
+            )
 
     # ----------------------------------------------------------------- what is under way
 
@@ -186,23 +203,37 @@ class Instruments:
     # -------------------------------------------------------------- what is asked for
 
     def observe(self, observed: Observed) -> None:
-        """Ask it for its statistics, for as long as it exists."""
+        """Ask it how it is, for as long as it exists."""
         self._observed.add(observed)
 
-    def _sums(self, kind: type, field: str) -> Callable[[CallbackOptions], Iterable[Observation]]:
+    def _asks(
+        self, kind: type, ask: Callable[[Any], float | None], join: Join
+    ) -> Callable[[CallbackOptions], Iterable[Observation]]:
         def observations(_: CallbackOptions) -> Iterator[Observation]:
-            sums: dict[str, float] = {}
+            values: dict[str, list[float]] = {}
             for each in list(self._observed):
                 if isinstance(each, kind):
-                    value: Any = getattr(each.statistics(), field)
+                    value = ask(each)
                     if value is not None:
                         queue = each.queue if isinstance(each, Poller) else ""
-                        sums[queue] = sums.get(queue, 0) + value
-            for queue, value in sums.items():
+                        values.setdefault(queue, []).append(value)
+            for queue, several in values.items():
                 attributes: Attributes = destination(queue).for_metrics
-                yield Observation(value, attributes)
+                yield Observation(join(several), attributes)
 
         return observations
+
+
+def _counter(field: str) -> Callable[[Observed], float | None]:
+    def ask(observed: Observed) -> float | None:
+        value: float | None = getattr(observed.statistics(), field)
+        return value
+
+    return ask
+
+
+def _is_healthy(observed: Poller | Publisher) -> int:
+    return int(observed.health().healthy)
 
 
 def _counted(

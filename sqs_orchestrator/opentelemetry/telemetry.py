@@ -62,7 +62,8 @@ class Telemetry:
     ```
 
     Each of the three doors works without the others: the middleware makes the spans of messages,
-    the wrap those of API calls, and `observe` adds metrics that only `statistics()` has.
+    the wrap those of API calls, and `observe` adds metrics that only `statistics()` and `health()`
+    have.
 
     Args:
         tracer_provider: Where spans go; the global provider by default.
@@ -84,10 +85,13 @@ class Telemetry:
         )
 
     def observe(self, *objects: Observed) -> None:
-        """Export what `statistics()` of publishers, pollers and reply queues count.
+        """Export what `statistics()` of publishers, pollers and reply queues count, and whether
+        pollers and publishers are healthy.
 
         Of a `Publisher` its reply queue is observed too. Whoever is observed is not kept alive by
-        that. What several of them count is added up: pollers by queue, the others all together.
+        that. Several make one value, pollers by queue, the others all together: what they count is
+        added up; of ages, of failures in a row and of sizes of the fleet the largest counts; and
+        they are healthy if all of them are. One that has ended is not healthy.
 
         Raises:
             TypeError: One of them is something else.

@@ -623,6 +623,39 @@ async def test_observed_objects_are_asked_for_their_statistics(bench: Bench) -> 
     assert recorded.measured("sqs_orchestrator.poll.age")
 
 
+async def test_health_of_observed_objects_is_measured(bench: Bench) -> None:
+    def healthy() -> list[float]:
+        return [
+            recorded.total("sqs_orchestrator.publisher.healthy"),
+            recorded.total(
+                "sqs_orchestrator.poller.healthy", messaging__destination__name="orders"
+            ),
+        ]
+
+    recorded = bench.recorded
+    poller, another = await bench.work(echo), Poller(bench.sqs, "orders", echo)
+    recorded.telemetry.observe(bench.publisher, poller)
+    assert healthy() == [1, 1]
+    bench.server.faults.fail("ReceiveMessage", times=None)
+    await asyncio.sleep(30)
+    assert healthy() == [1, 0]
+    bench.server.faults.clear()
+    await asyncio.sleep(60)
+    assert healthy() == [1, 1]
+    # Several pollers of one queue are healthy if all of them are.
+    recorded.telemetry.observe(another)
+    assert healthy() == [1, 0]
+
+
+async def test_ages_of_several_pollers_are_not_added_up(bench: Bench) -> None:
+    recorded = bench.recorded
+    pollers = [await bench.work(echo) for _ in range(2)]
+    recorded.telemetry.observe(*pollers)
+    await asyncio.sleep(7)
+    ages = [poller.statistics().seconds_since_poll or 0.0 for poller in pollers]
+    assert recorded.total("sqs_orchestrator.poll.age") == max(ages) > 0
+
+
 async def test_observing_keeps_nothing_alive(bench: Bench) -> None:
     replies = ReplyQueue(bench.sqs)
     bench.recorded.telemetry.observe(replies)
