@@ -65,17 +65,19 @@
     return 0.2126 * r + 0.7152 * g + 0.0722 * b
   }
   const words = document.createTreeWalker(article, NodeFilter.SHOW_TEXT)
+  // Among it, a list right below other text, which is none.
+  const markup = /<!--|-->|```|--8<--|\]\(|^!!!|^:::|\*\*|\{:? ?[.#]\w|(^|\n)[-*] /
   const faint = new Map()
   while (words.nextNode()) {
     const text = words.currentNode.data.trim()
     const element = words.currentNode.parentElement
     if (!text || element.closest("svg, style, script") || !shown(element)) continue
-    if (!element.closest("code, pre") && /<!--|-->|```|--8<--|\]\(|^!!!|^:::|\*\*|\{:? ?[.#]\w|^[-*] /.test(text)) {
+    if (!element.closest("code, pre") && markup.test(words.currentNode.data)) {
       problems.push(`markup that nothing rendered: "${text.slice(0, 50)}"`)
     }
     const style = getComputedStyle(element)
     const behind = background(element)
-    const lights = [luminance(over(rgba(style.color), behind)), luminance(behind)].sort()
+    const lights = [luminance(over(rgba(style.color), behind)), luminance(behind)].sort((one, other) => one - other)
     const ratio = (lights[1] + 0.05) / (lights[0] + 0.05)
     const size = parseFloat(style.fontSize)
     const large = size >= 24 || (size >= 18.6 && style.fontWeight >= 700)
