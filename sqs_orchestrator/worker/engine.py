@@ -31,7 +31,7 @@ from ..sqs.port import SQS, Received
 from ..tasks import Changed, TaskOwner
 from .carrying import Carrier
 from .delivery import Deliveries, Delivery, read
-from .handlers import Exited, Handlers, called
+from .handlers import Exited, Handler, Handlers, called
 from .judging import Judge
 from .outcomes import ABANDONED, RELEASED, Judgement
 from .receive_loop import ReceiveLoop
@@ -68,6 +68,7 @@ class Engine:
         self.changed = Changed()
         """Set when a handler, a receive or an outcome has ended."""
         self.running: dict[asyncio.Task[Any], Delivery] = {}
+        self._beginning: Delivery | None = None
         self.waiting = Waiting(fifo=url.endswith(".fifo"))
         self.deliveries = Deliveries()
         self._loop = owner.loop
@@ -124,7 +125,7 @@ class Engine:
         self.carrier.sends.leaving = self.receive_loop.refill.hurry
 
     def __repr__(self) -> str:
-        running, waiting = len(self.running), len(self.waiting)
+        running, waiting = len(self.in_work()), len(self.waiting)
         return f"<Engine of {self.url}: {running} running, {waiting} waiting>"
 
     def start(self) -> None:
@@ -138,13 +139,23 @@ class Engine:
         now = self._loop.time()
         return PollerStatistics(
             **{str(name): count for name, count in self._counts.items()},
-            running=len(self.running),
+            running=len(self.in_work()),
             waiting=len(self.waiting),
             answering=self.carrier.replies.on_way,
             seconds_since_poll=None if polled is None else now - polled,
             consecutive_failures=self.receive_loop.consecutive_failures,
             failure=self.receive_loop.failure or self.owner.failure,
         )
+
+    def in_work(self) -> list[Delivery]:
+        """The messages whose handlers run. Another thread may ask: a handler whose task begins
+        eagerly, and which blocks, is not in `running` yet."""
+        # This first: in between it may move there.
+        beginning = self._beginning
+        running = list(self.running.values())
+        if beginning is not None and beginning not in running:
+            running.append(beginning)
+        return running
 
     # -------------------------------------------------------------------- receiving
 
@@ -254,6 +265,14 @@ class Engine:
         handler, delivery.reply_queue = decision
         delivery.handler = handler
         delivery.started = self._loop.time()
+        self._beginning = delivery
+        try:
+            self._run(handler, delivery)
+        finally:
+            self._beginning = None
+
+    def _run(self, handler: Handler, delivery: Delivery) -> None:
+        """Run its handler, in a task of its own."""
         try:
             task = delivery.task = self.owner.task(
                 called(handler, delivery.message, self._codec, self._incoming)

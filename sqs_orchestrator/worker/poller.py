@@ -287,14 +287,14 @@ class Poller:
         vitals, work = self._vitals, self._work
         if isinstance(work, _Search):
             return vitals.health(vitals.ailment(self._failure) or work.ailment())
+        in_work = work.in_work()
         return vitals.health(
             vitals.ailment(work.receive_loop.failure) or work.receive_loop.ailment(),
             streaks=(work.receive_loop.streak,),
             since=work.began,
             last_poll=work.receive_loop.polled,
-            # Copied at once: this may be another thread.
-            oldest=min((each.since for each in list(work.running.values())), default=None),
-            pending=len(work.running) + len(work.waiting),
+            oldest=min((each.since for each in in_work), default=None),
+            pending=len(in_work) + len(work.waiting),
         )
 
     # -------------------------------------------------------------------- internals

@@ -211,6 +211,9 @@ async def test_handler_that_blocks_the_loop_shows_to_a_thread(
     async with Poller(bench.sqs, "orders", handle, wait_time=1) as poller:
         await bench.send("a")
         await until(lambda: poller.statistics().handled)
+        # It counts, though with a task that begins eagerly it has not even been started yet.
+        assert [each.pending for each in looks] == [1] * 5
+        assert None not in [each.oldest_in_work for each in looks]
         first, second, third, fourth, own = looks
         assert well(first)
         assert well(second)
