@@ -297,7 +297,11 @@ def _bars(
 
 
 def _short(spread: Spread) -> str:
-    return f"{spread.median:,.3g} ({spread.least:,.3g} to {spread.most:,.3g})"
+    median, least, most = (
+        f"{each:,.0f}" if each >= 100 else f"{each:.3g}"
+        for each in (spread.median, spread.least, spread.most)
+    )
+    return f"{median} ({least} to {most})"
 
 
 def _text(x: float, y: float, text: str, *, anchor: str = "start", kind: str = "") -> str:
