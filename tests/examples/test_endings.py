@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import uuid
@@ -48,9 +49,28 @@ async def test_request_is_cancelled_with_its_caller_where_aiohttp_is_told_so(
 CUSTOMERS = 10
 
 
+async def ask(bar: Bar, path: str, **body: str) -> int:
+    """The status of an answer to a request that is sent in one packet.
+
+    aiohttp reads no further once it stops: half a request would hold it for as long as it may.
+    """
+    url = httpx.URL(bar.url)
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    content = json.dumps(body)
+    writer.write(
+        f"POST {path} HTTP/1.1\r\nHost: {url.host}\r\nConnection: close\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
+        f"{content}".encode()
+    )
+    try:
+        _, status, *_ = (await reader.readuntil(b"\r\n")).split()
+    finally:
+        writer.close()
+    return int(status)
+
+
 async def test_terminated_server_answers_what_it_has_accepted(street: Street, bar: Bar) -> None:
-    # aiohttp reads no further when it stops, and waits as long for the rest of a request.
-    stopping = street.web(bar, REPLY_TIMEOUT="20")
+    stopping = street.web(bar)
     assert stopping.url
     run = uuid.uuid4().hex
     answered: dict[str, int] = {}
@@ -62,10 +82,10 @@ async def test_terminated_server_answers_what_it_has_accepted(street: Street, ba
         for visit in range(1_000):
             name = f"{run}-{number}-{visit}"
             try:
-                answered[name] = (await stopping.order("espresso", name)).status_code
-                thanked[name] = (await stopping.thank(name)).status_code
-            except httpx.TransportError:
-                return
+                answered[name] = await ask(stopping, "/orders", drink="espresso", name=name)
+                thanked[name] = await ask(stopping, "/thanks", name=name)
+            except (OSError, asyncio.IncompleteReadError):
+                return  # nobody is there, or was there to take it
             if len(thanked) >= 5 * CUSTOMERS:
                 enough.set()
 
