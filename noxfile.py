@@ -199,7 +199,13 @@ def pythons(session: nox.Session) -> None:
 @nox.session(name="tests-lowest", default=False)
 def tests_lowest(session: nox.Session) -> None:
     """The tests, with the lowest versions of the dependencies that pyproject.toml allows."""
-    lowest = [each.replace(">=", "==") for each in PYPROJECT["project"]["dependencies"]]
+    # OpenTelemetry's belong together: of a group come the SDK and what instruments FastAPI.
+    group = nox.project.dependency_groups(PYPROJECT, "test")
+    dependencies = [
+        *PYPROJECT["project"]["dependencies"],
+        *(each for each in group if each.startswith("opentelemetry")),
+    ]
+    lowest = [each.replace(">=", "==") for each in dependencies]
     install(session, "test", extras="[testing,cli]", pins=lowest)
     # The botocore of that time says so itself.
     old = "ignore:datetime.datetime.utcnow:DeprecationWarning"

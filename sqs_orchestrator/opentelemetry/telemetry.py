@@ -25,7 +25,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from opentelemetry import metrics, trace
-from opentelemetry.context import Context, attach, detach
+from opentelemetry.context import Context, attach, detach, get_current
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, TracerProvider
 
@@ -116,7 +116,7 @@ class Telemetry:
         if given is not None and draft.kind == "send":
             # The caller's own creation context, which stays as it is.
             span = self._start("send", to, SpanKind.CLIENT, None, draft, links=[Link(given)])
-            context = trace.set_span_in_context(span)
+            context = _within(span)
         else:
             parent = None
             if given is not None:
@@ -124,7 +124,7 @@ class Telemetry:
                 parent = trace.set_span_in_context(trace.NonRecordingSpan(given))
                 draft = draft.replace(attributes=without_context(draft.attributes))
             span = self._start("send", to, SpanKind.PRODUCER, parent, draft)
-            context = trace.set_span_in_context(span)
+            context = _within(span, parent)
             carrier = attributes_for(context)
         token = attach(context)
         try:
@@ -143,7 +143,7 @@ class Telemetry:
         self, draft: Draft, call_next: Callable[[Draft], Awaitable[Any]], to: Destination
     ) -> Any:
         span = self._start("request", to, SpanKind.CLIENT, None, draft)
-        context = trace.set_span_in_context(span)
+        context = _within(span)
         carrier: dict[str, str] = {}
         given = span_context_in(draft.attributes)
         if given is not None:
@@ -151,7 +151,7 @@ class Telemetry:
             span.add_link(given)
         else:
             created = self._start("create", to, SpanKind.PRODUCER, context, draft)
-            carrier = attributes_for(trace.set_span_in_context(created))
+            carrier = attributes_for(_within(created, context))
             created.end()
         measures, facts = self._measures, to.for_metrics
         measures.request_began(to)
@@ -228,7 +228,7 @@ class Telemetry:
             facts,
             [Link(creator)] if creator.is_valid else None,
         )
-        context = trace.set_span_in_context(span, parent)
+        context = _within(span, parent)
         if message.reply_to is not None:
             message.reply_attributes.update(attributes_for(context))
         measures = self._measures
@@ -281,7 +281,7 @@ class Telemetry:
         span = self._tracer.start_span(
             to.named(call.operation), context, SpanKind.CLIENT, _facts_of(call, to), links
         )
-        began, token = time.perf_counter(), attach(trace.set_span_in_context(span, context))
+        began, token = time.perf_counter(), attach(_within(span, context))
         failed: str | None = None
         results: Sequence[Any] = ()
         try:
@@ -379,6 +379,14 @@ class Telemetry:
         if draft.message_type is not None:
             facts[names.MESSAGE_TYPE] = draft.message_type
         return self._tracer.start_span(to.named(operation), context, kind, facts, links)
+
+
+def _within(span: Span, context: Context | None = None) -> Context:
+    """*context*, by default the current one, with *span* in it."""
+    if span.get_span_context().is_valid:
+        return trace.set_span_in_context(span, context)
+    # Without an SDK. From its version 1.40 on, the API itself hands on the parent's then.
+    return get_current() if context is None else context
 
 
 def _facts_of(call: Call, to: Destination) -> Attributes:

@@ -15,7 +15,14 @@ from opentelemetry import baggage, trace
 from opentelemetry.context import attach, detach
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
-from opentelemetry.trace import NoOpTracerProvider, SpanKind, StatusCode, TraceState
+from opentelemetry.trace import (
+    NoOpTracer,
+    NoOpTracerProvider,
+    Span,
+    SpanKind,
+    StatusCode,
+    TraceState,
+)
 
 from sqs_orchestrator import (
     NO_REPLY,
@@ -673,10 +680,23 @@ def test_only_what_has_statistics_is_observed() -> None:
 # -------------------------------------------------------------------------- without an SDK
 
 
+class OldTracer(NoOpTracer):
+    """That of the API before its version 1.40, which lost the context."""
+
+    def start_span(self, *_: Any, **__: Any) -> Span:
+        return trace.INVALID_SPAN
+
+
+class OldTracerProvider(NoOpTracerProvider):
+    def get_tracer(self, *_: Any, **__: Any) -> OldTracer:
+        return OldTracer()
+
+
+@pytest.mark.parametrize("provider", [NoOpTracerProvider, OldTracerProvider])
 async def test_without_an_sdk_nothing_is_sent_along_and_nothing_breaks(
-    server: MemoryServer,
+    server: MemoryServer, provider: type[NoOpTracerProvider]
 ) -> None:
-    telemetry = Telemetry(NoOpTracerProvider(), NoOpMeterProvider())
+    telemetry = Telemetry(provider(), NoOpMeterProvider())
     async with connect(server, wrap=telemetry.wrap) as sqs:
         await sqs.create_queue("orders")
         async with (
