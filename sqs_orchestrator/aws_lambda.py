@@ -9,21 +9,25 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextvars
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, Final, Protocol, TypeAlias, TypedDict
 
-from .connection import Connection, connect
-from .core.checks import shown
+import anyio
+
+from .connection import Connection, check_connection, connect
+from .core.checks import check_flag, shown
 from .core.names import queue_name_of
 from .logs import about, get_logger
+from .sending.entries import Deletion
 from .sqs.clock import Clock
 from .sqs.port import Attributes, Received
 from .tasks import TaskOwner
 from .worker.engine import Engine
-from .worker.lent import work_off
+from .worker.lent import MARGIN, work_off
 from .worker.making import Factory, made
 from .worker.poller import Poller
 
@@ -56,12 +60,14 @@ def lambda_handler(
     *pollers: PollerLike,
     sqs: Connection | None = None,
     loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+    report_failures: bool = True,
 ) -> LambdaHandler:
     """A function for Lambda that does the work of *pollers*, one for each queue that it is mapped
     to.
 
     The event source mapping must have `ReportBatchItemFailures` among its `FunctionResponseTypes`:
     without it Lambda ignores what the function returns, and deletes the messages that failed, too.
+    Where it cannot have that, pass *report_failures* as `False`.
 
     Args:
         pollers: For each queue a function that gets the connection and returns a `Poller`, as the
@@ -74,9 +80,12 @@ def lambda_handler(
         sqs: The connection for the functions; by default `connect()`, whose settings are the
             environment's.
         loop_factory: Makes the event loop, such as `uvloop.new_event_loop`.
+        report_failures: Whether the mapping has `ReportBatchItemFailures`. Without it, the only
+            way to keep a message is to let the call fail: then, if some messages are to come
+            again, the function deletes the others itself, and raises.
 
     Raises:
-        ValueError: There is no poller, or one is neither.
+        ValueError: There is no poller, or an argument is of a wrong type.
 
     Example:
         ```python
@@ -86,7 +95,7 @@ def lambda_handler(
         handler = lambda_handler(orders)
         ```
     """
-    return LambdaHandler(pollers, sqs, loop_factory)
+    return LambdaHandler(pollers, sqs, loop_factory, report_failures)
 
 
 class LambdaHandler:
@@ -101,6 +110,7 @@ class LambdaHandler:
         pollers: Sequence[PollerLike],
         sqs: Connection | None,
         loop_factory: Callable[[], asyncio.AbstractEventLoop] | None,
+        report_failures: bool,
     ) -> None:
         if not pollers:
             raise ValueError("lambda_handler() takes at least one poller")
@@ -110,9 +120,17 @@ class LambdaHandler:
                     "lambda_handler() takes pollers, or functions that get the connection and"
                     f" return one, not {shown(each)}"
                 )
+        if sqs is not None:
+            check_connection(sqs)
+        if loop_factory is not None and not callable(loop_factory):
+            raise ValueError(f"loop_factory makes an event loop, and is not {shown(loop_factory)}")
+        check_flag("report_failures", report_failures)
         self._pollers = tuple(pollers)
         self._sqs = sqs
         self._loop_factory = loop_factory
+        self._report_failures = report_failures
+        # What lives from call to call must not live in the context of the first one.
+        self._context = contextvars.copy_context()
         self._runner: asyncio.Runner | None = None
         self._workshop: _Workshop | None = None
 
@@ -125,10 +143,18 @@ class LambdaHandler:
             ValueError: *event* is none of SQS, or of a queue that no poller is for. Lambda then
                 lets all of its messages come again.
             QueueError: SQS cannot be reached, or refuses what must be asked first.
+            RuntimeError: Messages are to come again, and *report_failures* is false; or an event
+                loop runs in this thread.
         """
         if self._runner is None:
             self._runner = asyncio.Runner(loop_factory=self._loop_factory)
-        return self._runner.run(self.handle(event, context))
+        # Each call has its own context, with its trace perhaps.
+        own = contextvars.copy_context()
+        work = self.handle(event, context)
+        try:
+            return self._runner.run(work, context=own)
+        finally:
+            work.close()  # if the runner did not take it
 
     async def handle(
         self, event: Mapping[str, Any], context: Context | None = None
@@ -144,8 +170,18 @@ class LambdaHandler:
         if batches:
             workshop = await self._open()
             for arn, records in batches.items():
-                left = max(0.0, end - loop.time())
-                failures += await workshop.work(arn, records, left)
+                failures += await workshop.work(arn, records, max(0.0, end - loop.time()))
+            if failures and not self._report_failures:
+                failed = {failure["itemIdentifier"] for failure in failures}
+                # Lambda kills a function that does not end in time.
+                with anyio.move_on_after(end - loop.time() - MARGIN / 2):
+                    for arn, records in batches.items():
+                        done = [each for each in records if each["messageId"] not in failed]
+                        await workshop.delete(arn, done)
+                raise RuntimeError(
+                    f"{len(failures)} of {len(event['Records'])} messages are to come again"
+                    " (with ReportBatchItemFailures this would be no error)"
+                )
         return {"batchItemFailures": failures}
 
     def close(self) -> None:
@@ -169,8 +205,10 @@ class LambdaHandler:
             await self.aclose()
         if self._workshop is None:
             workshop = _Workshop(self._pollers, self._sqs)
-            await workshop.open()
+            loop = asyncio.get_running_loop()
+            await self._context.copy().run(loop.create_task, workshop.open())
             self._workshop = workshop
+        self._workshop.owner.check_loop()
         return self._workshop
 
 
@@ -207,7 +245,7 @@ class _Workshop:
                     if name in self._pollers:
                         raise ValueError(f"there are two pollers of the queue {name!r}")
                     self._pollers[name] = poller
-            except Exception as error:
+            except BaseException as error:  # whatever it is, somebody waits to hear of it
                 if not opened.done():
                     opened.set_exception(error)
                 return
@@ -260,6 +298,13 @@ class _Workshop:
                 # What follows in the group has to come after it.
                 broken.add(group)
         return failures
+
+    async def delete(self, arn: str, records: Sequence[Mapping[str, Any]]) -> None:
+        """Delete what Lambda will not."""
+        engine, now = self._engines[arn], self.owner.loop.time()
+        for record in records:
+            engine.carrier.deletes.add(engine.url, Deletion(record["receiptHandle"], now))
+        await engine.carrier.deletes.flush()
 
     async def _engine(self, arn: str) -> Engine:
         match = _ARN.fullmatch(arn)

@@ -106,11 +106,14 @@ class TaskOwner:
         task.add_done_callback(self._ended, context=self.context)
         return task
 
-    def task(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """A task that the caller keeps, in a fresh copy of the owner's context."""
+    def task(
+        self, coroutine: Coroutine[Any, Any, T], context: contextvars.Context | None = None
+    ) -> asyncio.Task[T]:
+        """A task that the caller keeps, in a fresh copy of *context*, or of the owner's."""
         # Not by `create_task(context=…)`: programs have set task factories that take none. A
         # copy, since a task that begins eagerly, while that of another runs, may spawn again.
-        return self.context.copy().run(self.loop.create_task, coroutine)
+        context = self.context if context is None else context
+        return context.copy().run(self.loop.create_task, coroutine)
 
     def check_loop(self) -> None:
         """Raise `RuntimeError` in another event loop than the one in which it was started: what

@@ -11,7 +11,6 @@ that the worker was told of.
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from collections.abc import Collection, Container, Mapping
 from typing import Any, Final, NamedTuple
@@ -57,16 +56,15 @@ def open_envelope(body: str, topics: Container[str]) -> Published | None:
 
 def _attribute(value: Any) -> AttributeValue:
     """An attribute in SQS's form; without a value where that cannot be read."""
-    kind = value.get("Type") if isinstance(value, dict) else None
-    if not isinstance(kind, str):
+    kind, content = (value.get("Type"), value.get("Value")) if isinstance(value, dict) else (0, 0)
+    if not isinstance(kind, str) or not isinstance(content, str):
         return {}
-    content = value.get("Value")
     if not kind.startswith("Binary"):
         return {"DataType": kind, "StringValue": content}
     try:
         return {"DataType": kind, "BinaryValue": base64.b64decode(content, validate=True)}
-    except (TypeError, ValueError, binascii.Error):
-        return {"DataType": kind}
+    except ValueError:
+        return {}
 
 
 def checked_topics(topics: object) -> frozenset[str]:

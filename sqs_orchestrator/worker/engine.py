@@ -71,6 +71,8 @@ class Engine:
         self._beginning: Delivery | None = None
         self.waiting = Waiting(fifo=url.endswith(".fifo"))
         self.deliveries = Deliveries()
+        self.context = owner.context
+        """The context that handlers run in, each in a copy."""
         self._loop = owner.loop
         self.began = owner.loop.time()
         """When it had found its queue."""
@@ -275,7 +277,7 @@ class Engine:
         """Run its handler, in a task of its own."""
         try:
             task = delivery.task = self.owner.task(
-                called(handler, delivery.message, self._codec, self._incoming)
+                called(handler, delivery.message, self._codec, self._incoming), self.context
             )
         except KeyboardInterrupt as interrupt:
             # It began eagerly. Who ends the program is the loop, not whoever received the message.

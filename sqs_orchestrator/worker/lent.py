@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 from collections.abc import Sequence
 from typing import Final
 
@@ -25,11 +26,13 @@ async def work_off(engine: Engine, batch: Sequence[Received], seconds: float) ->
 
     Handlers get all of the time but what is kept for replies, and no more than `max_extension`;
     those that still run then are cancelled, as if they had failed. What was not begun is released.
+    Handlers run in copies of the caller's context.
     """
     now = engine.owner.loop.time()
     reserve = min(FLUSH_RESERVE, seconds / 4)
     handlers_end = now + min(seconds - reserve, engine.settings.max_extension)
     end = now + seconds - min(MARGIN, reserve / 4)
+    engine.context = contextvars.copy_context()
     taken = engine.take(list(batch))
     left = taken[::-1]
 

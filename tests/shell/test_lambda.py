@@ -7,6 +7,7 @@ import base64
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -91,11 +92,13 @@ class Context:
 
 
 class Mapping:
-    """Lambda's event source mapping: receives, calls the function, and deletes."""
+    """Lambda's event source mapping: receives, calls the function, and deletes. Unless it has
+    `ReportBatchItemFailures`, it *reads* no answer."""
 
-    def __init__(self, bench: Bench, handler: LambdaHandler) -> None:
+    def __init__(self, bench: Bench, handler: LambdaHandler, *, reads: bool = True) -> None:
         self.bench = bench
         self.handler = handler
+        self.reads = reads
 
     async def event(self) -> dict[str, Any]:
         """All that the queue hands out now, as an event."""
@@ -128,7 +131,7 @@ class Mapping:
         """One call of the function; gives the bodies of what failed."""
         event = await self.event()
         answer = await self.handler.handle(event, Context(seconds))
-        failed = [each["itemIdentifier"] for each in answer["batchItemFailures"]]
+        failed = [each["itemIdentifier"] for each in answer["batchItemFailures"] if self.reads]
         handles = {each["messageId"]: each for each in event["Records"]}
         done = [each["receiptHandle"] for key, each in handles.items() if key not in failed]
         for at in range(0, len(done), 10):
@@ -158,10 +161,13 @@ async def fifo(server: MemoryServer) -> AsyncIterator[Bench]:
 
 
 @asynccontextmanager
-async def mapped(bench: Bench, handle: Any, **options: Any) -> AsyncIterator[Mapping]:
+async def mapped(
+    bench: Bench, handle: Any, *, report_failures: bool = True, **options: Any
+) -> AsyncIterator[Mapping]:
     """A mapping to a function with this handler."""
-    handler = lambda_handler(Poller(bench.sqs, bench.queue, handle, **options))
-    yield Mapping(bench, handler)
+    poller = Poller(bench.sqs, bench.queue, handle, **options)
+    handler = lambda_handler(poller, report_failures=report_failures)
+    yield Mapping(bench, handler, reads=report_failures)
     await handler.aclose()
 
 
@@ -382,6 +388,67 @@ async def test_message_of_a_topic_is_taken_out_of_its_envelope(bench: Bench) -> 
     assert bench.replies == [1]
 
 
+# ------------------------------------------- a mapping without ReportBatchItemFailures
+
+
+async def test_mapping_that_reads_no_answer_loses_what_failed(bench: Bench) -> None:
+    async with mapped(bench, outcomes(done=1, failed=ValueError("x"))) as mapping:
+        mapping.reads = False
+        await bench.send("done", "failed")
+        await mapping.call()
+    # Nobody can help it: the function has returned, so Lambda deletes.
+    assert bench.empty
+
+
+async def test_function_without_reports_keeps_what_failed_and_deletes_the_rest(
+    bench: Bench,
+) -> None:
+    handle = outcomes(done=1, asked=2, failed=ValueError("x"), retried=Retry(7))
+    async with mapped(bench, handle, report_failures=False) as mapping:
+        await bench.send("done", "failed", "retried")
+        await bench.ask("asked")
+        with pytest.raises(RuntimeError, match="2 of 4 messages are to come again"):
+            await mapping.call()
+        assert sorted(message.body for message in bench.messages) == ["failed", "retried"]
+        assert bench.replies == [2]
+        await bench.send("done")
+        # All is well: Lambda deletes.
+        before = bench.calls("DeleteMessageBatch")
+        assert await mapping.call() == []
+        assert bench.calls("DeleteMessageBatch") == before + 1
+
+
+async def test_function_without_reports_keeps_the_order_of_groups(fifo: Bench) -> None:
+    seen: list[str] = []
+
+    async def handle(message: Message) -> None:
+        seen.append(message.body)
+        if message.body == "a2" and seen.count("a2") == 1:
+            raise Retry(1)
+
+    async with mapped(fifo, handle, report_failures=False) as mapping:
+        await fifo.send("a1", "a2", "a3", group="a")
+        await fifo.send("b1", group="b")
+        with pytest.raises(RuntimeError, match="2 of 4"):
+            await mapping.call()
+        assert [message.body for message in fifo.messages] == ["a2", "a3"]
+        await asyncio.sleep(2)
+        assert await mapping.call() == []
+    assert [body for body in seen if body != "b1"] == ["a1", "a2", "a2", "a3"]
+
+
+async def test_deletes_that_fail_do_not_hold_up_the_function(bench: Bench) -> None:
+    handle = outcomes(done=1, failed=ValueError("x"))
+    async with mapped(bench, handle, report_failures=False) as mapping:
+        await bench.send("done", "failed")
+        bench.faults.fail("DeleteMessageBatch", Throttled, times=None)
+        began = now()
+        with pytest.raises(RuntimeError, match="1 of 2"):
+            await mapping.call(10)
+        assert now() - began < 10
+    assert len(bench.messages) == 2
+
+
 # ------------------------------------------------------------------------- groups
 
 
@@ -556,6 +623,36 @@ async def test_cold_start_that_fails_is_tried_again(bench: Bench) -> None:
     await handler.aclose()
 
 
+async def test_cold_start_that_is_cancelled_from_inside_fails(bench: Bench) -> None:
+    async def orders(sqs: Connection) -> Poller:
+        raise asyncio.CancelledError
+
+    handler = lambda_handler(orders, sqs=bench.sqs)
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(handler.handle({"Records": [STANDARD]}, Context(10)), 10)
+
+
+async def test_handlers_run_in_the_context_of_the_call(bench: Bench) -> None:
+    call: ContextVar[str] = ContextVar("call", default="none")
+    seen: list[str] = []
+
+    async def handle(message: Message) -> None:
+        seen.append(call.get())
+
+    async def orders(sqs: Connection) -> Poller:
+        seen.append(call.get())
+        return Poller(sqs, "orders", handle)
+
+    handler = lambda_handler(orders, sqs=bench.sqs)
+    for name in ("first", "second"):
+        call.set(name)
+        await bench.send("a")
+        assert await Mapping(bench, handler).call() == []
+    await handler.aclose()
+    # What it opens is not the first call's alone.
+    assert seen == ["none", "first", "second"]
+
+
 async def test_each_queue_has_its_poller(bench: Bench) -> None:
     await bench.sqs.create_queue("mails")
     handler = lambda_handler(
@@ -591,6 +688,18 @@ async def test_poller_without_handler_is_refused(bench: Bench) -> None:
     with pytest.raises(ValueError, match="has no handler"):
         await handler.handle({"Records": [STANDARD]}, Context(10))
     await handler.aclose()
+
+
+async def test_function_is_called_without_a_loop_and_its_coroutine_always_in_the_same_one(
+    bench: Bench,
+) -> None:
+    async with mapped(bench, outcomes(**{"Test message.": 1})) as mapping:
+        event = {"Records": [STANDARD]}
+        with pytest.raises(RuntimeError, match="running event loop"):
+            mapping.handler(event, Context(10))
+        await mapping.handler.handle(event, Context(10))
+        with pytest.raises(RuntimeError, match="belongs to another event loop"):
+            await asyncio.to_thread(asyncio.run, mapping.handler.handle(event))
 
 
 @pytest.mark.parametrize("pollers", [(), ("orders",), (5,), (Poller,)])

@@ -79,19 +79,21 @@ def test_what_is_no_envelope_of_the_topic_stays_closed(body: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("attribute", "read"),
+    "attribute",
     [
-        (5, {}),
-        ({"Value": "x"}, {}),
-        ({"Type": "Binary", "Value": "***"}, {"DataType": "Binary"}),
-        ({"Type": "Binary", "Value": None}, {"DataType": "Binary"}),
-        ({"Type": "String", "Value": 5}, {"DataType": "String", "StringValue": 5}),
+        5,
+        {"Value": "x"},
+        {"Type": 5, "Value": "x"},
+        {"Type": "Binary", "Value": "***"},
+        {"Type": "Binary", "Value": "\u00e9"},
+        {"Type": "Binary", "Value": None},
+        {"Type": "String", "Value": 5},
     ],
 )
-def test_attribute_that_cannot_be_read_has_no_value(attribute: Any, read: Any) -> None:
+def test_attribute_that_cannot_be_read_has_no_value(attribute: Any) -> None:
     published = open_envelope(envelope(MessageAttributes={"x": attribute}), {TOPIC})
     assert published is not None
-    assert published.attributes == {"x": read}
+    assert published.attributes == {"x": {}}
 
 
 JSON = st.recursive(
