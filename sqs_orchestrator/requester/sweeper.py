@@ -137,7 +137,7 @@ class Sweeper:
             self._warn_of(error)
         except Exception as error:
             # A bug must not end the sweeping of a process that runs for months.
-            logger.exception("a sweep failed")
+            logger.exception("a sweep failed", extra=about(self._url))
             self._failed += 1
             self._warned.add(type(error).__name__)
             self.failures += 1
@@ -149,7 +149,11 @@ class Sweeper:
                 self._warned &= self._hands.denied
                 self.sweeps += 1
         if self.deleted > before:
-            logger.info("deleted %d abandoned reply queues", self.deleted - before)
+            logger.info(
+                "deleted %d abandoned reply queues",
+                self.deleted - before,
+                extra=about(self._url),
+            )
         # What throttles us throttles the others, too: it is no reason to hand the ring to them.
         if not (late or self._throttled):
             await self._announce(not self._hands.denied and self._failed < GIVEN_UP)
@@ -167,6 +171,7 @@ class Sweeper:
             self._prefix,
             operation,
             error,
+            extra=about(self._url),
         )
 
     def _warn_of(self, error: QueueError) -> None:
@@ -179,7 +184,13 @@ class Sweeper:
         level = logging.WARNING if noteworthy and code not in self._warned else logging.DEBUG
         if noteworthy:
             self._warned.add(code)
-        logger.log(level, "a sweep of %s… failed, and is tried again: %s", self._prefix, error)
+        logger.log(
+            level,
+            "a sweep of %s… failed, and is tried again: %s",
+            self._prefix,
+            error,
+            extra=about(self._url),
+        )
 
     async def _announce(self, sweeping: bool) -> None:
         """Say by a tag whether this process sweeps; where that fails, the next sweep tries

@@ -8,7 +8,17 @@ from typing import Any
 
 import pytest
 
-from sqs_orchestrator import Message, Poller, Publisher, RemoteError, ReplyTo
+from sqs_orchestrator import (
+    AccessDenied,
+    Message,
+    Poller,
+    Publisher,
+    RemoteError,
+    ReplyQueue,
+    ReplyTo,
+)
+from sqs_orchestrator.core import wire
+from sqs_orchestrator.core.names import DEFAULT_PREFIX, queue_name_of
 from sqs_orchestrator.logs import FIELDS, FIRST, INTERVAL
 from sqs_orchestrator.testing import MemoryServer, connect, sent
 
@@ -51,6 +61,28 @@ async def test_a_failed_request_is_found_by_queue_message_and_correlation(
     (late,) = lines(caplog, "a reply that nobody waits for")
     assert late["queue"] == url.rpartition("/")[2]
     assert late["correlation_id"] == "nobody's"
+
+
+async def test_lines_of_a_sweeper_carry_the_queue_of_whoever_sweeps(
+    server: MemoryServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "sqs_orchestrator")
+    dead = f"{DEFAULT_PREFIX}{1:032x}"
+    server.create(server.account, dead, {}, wire.heartbeat_tags(now=1e9, retention=300))
+    async with connect(server) as sqs, ReplyQueue(sqs) as replies:
+        await replies.ready()
+        own = {"queue": queue_name_of(str(replies.url))}
+        await asyncio.sleep(400)
+        assert lines(caplog, "deleted 1 abandoned reply queues") == [own]
+        assert lines(caplog, "deleted the abandoned reply queue") == [{"queue": dead}]
+        server.faults.fail("ListQueues", AccessDenied, times=1)
+        server.faults.fail("ListQueues", times=None)
+        await asyncio.sleep(4000)
+        assert lines(caplog, "are not all swept from here") == [own]
+        await asyncio.sleep(1000)
+    tried = lines(caplog, "a sweep of sqs_orchestrator_reply_")
+    assert tried
+    assert all(each == own for each in tried)
 
 
 async def test_the_line_that_counts_others_carries_the_fields_of_the_last(
