@@ -346,14 +346,18 @@ def example(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def examples(session: nox.Session) -> None:
-    """The tests of the examples, also in a browser. Arguments after `--` go to pytest."""
+    """The tests of the examples, all of them, and in a browser; `tests` runs a part of them.
+
+    Arguments after `--` go to pytest.
+    """
     if not (os.environ.get("CHROMIUM") or shutil.which("chromium")):
         session.warn(
             "NOT CHECKED in a browser, since there is no Chromium: apt-get install chromium, or"
             " name one by CHROMIUM=/path/to/it"
         )
     install(session, "test", "browser", extras="[testing,cli]")
-    session.run("pytest", "tests/examples", *session.posargs, env={"PYTHONSAFEPATH": "1"})
+    env = {"PYTHONSAFEPATH": "1", "SQS_EXAMPLES": "all"}
+    session.run("pytest", "tests/examples", *session.posargs, env=env)
 
 
 @nox.session(default=False)

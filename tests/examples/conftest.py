@@ -37,6 +37,11 @@ WEB = {"fastapi": UVICORN, "aiohttp": ["app.py"], "litestar": UVICORN}
 
 FRAMEWORKS = [*WEB]
 
+thorough = pytest.mark.skipif(
+    os.environ.get("SQS_EXAMPLES") != "all", reason="it starts much: `nox -s examples` runs it"
+)
+"""For tests that start processes of their own, where others show the like."""
+
 ADDRESS = r"(?i)running on (http://[\d.:]+)"
 """What a web server says once it answers."""
 

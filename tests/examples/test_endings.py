@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from .conftest import EXAMPLES, HANGS, WATCHED, WEB, Bar, Process, Street, reply_queues
+from .conftest import EXAMPLES, HANGS, WATCHED, WEB, Bar, Process, Street, reply_queues, thorough
 
 # ------------------------------------------------------------------ callers who leave
 
@@ -32,6 +32,7 @@ async def test_request_goes_on_when_its_caller_has_left(bar: Bar) -> None:
     assert await bar.web.say(f"the request of {name} ended: (.*)") == ["reply"]
 
 
+@thorough
 async def test_request_is_cancelled_with_its_caller_where_aiohttp_is_told_so(
     street: Street,
 ) -> None:
@@ -118,6 +119,7 @@ def open_bar(street: Street) -> tuple[Bar, set[str]]:
     return bar, reply_queues(street.endpoint_url)
 
 
+@thorough
 async def test_server_without_patience_answers_a_500_and_leaves_nothing(street: Street) -> None:
     shared, before = open_bar(street)
     patience = ["--timeout-graceful-shutdown", "1"]
@@ -132,6 +134,7 @@ async def test_server_without_patience_answers_a_500_and_leaves_nothing(street: 
     assert reply_queues(street.endpoint_url) <= before
 
 
+@thorough
 async def test_each_of_two_server_processes_has_a_reply_queue_and_deletes_it(
     street: Street,
 ) -> None:
@@ -150,13 +153,17 @@ async def test_each_of_two_server_processes_has_a_reply_queue_and_deletes_it(
 # ------------------------------------------------------------- all of it, by one command
 
 
-async def test_example_starts_by_one_command_and_all_of_it_stops_by_one_signal() -> None:
-    # Ctrl-C, a supervisor, and a terminal that is closed.
-    ends = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
-    await asyncio.gather(*map(start_and_stop, WEB, ends))
-
-
-async def start_and_stop(framework: str, end: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    ("framework", "end"),
+    [
+        ("fastapi", signal.SIGINT),  # Ctrl-C
+        pytest.param("aiohttp", signal.SIGTERM, marks=thorough),  # a supervisor
+        pytest.param("litestar", signal.SIGHUP, marks=thorough),  # a terminal that is closed
+    ],
+)
+async def test_example_starts_by_one_command_and_all_of_it_stops_by_one_signal(
+    framework: str, end: signal.Signals
+) -> None:
     program = [str(EXAMPLES / "run.py"), framework, "--port", "0"]
     # Not in the directory of the example, nor with the test's own settings of AWS.
     process = Process(program, Path.cwd(), {"PYTHONSAFEPATH": ""})
