@@ -162,15 +162,11 @@ async def _ends(sqs: Connection, queue: str, to: str | None) -> tuple[str, str]:
 async def _sources(sqs: Connection, url: str) -> list[str]:
     """The queues whose dead-letter queue it is."""
     try:
-        client = sqs.client
-    except RuntimeError:
-        return []
-    try:
-        found = await client.list_dead_letter_source_queues(QueueUrl=url)
+        found = await sqs.client.list_dead_letter_source_queues(QueueUrl=url)
     except Exception as error:  # botocore's own: the library does without this call
         raise Failed(
-            f"the queue that {queue_name_of(url)} is the dead-letter queue of could not be found:"
-            f" {error}. Pass the queue itself, or --to"
+            f"SQS does not say whose dead-letter queue {queue_name_of(url)} is: {error}. Pass the"
+            " queue itself, or --to; or allow sqs:ListDeadLetterSourceQueues"
         ) from error
     return list(found.get("queueUrls", ()))
 

@@ -220,9 +220,14 @@ async def shell(endpoint_url: str) -> AsyncIterator[Shell]:
 
 
 @pytest_asyncio.fixture
-async def guarded() -> AsyncIterator[tuple[Shell, MemorySQS]]:
+async def served() -> HttpSQS:
+    """The SQS of `guarded`, as it is over HTTP."""
+    return HttpSQS()
+
+
+@pytest_asyncio.fixture
+async def guarded(served: HttpSQS) -> AsyncIterator[tuple[Shell, MemorySQS]]:
     """An SQS that denies what a test says; the queue `orders` is there."""
-    served = HttpSQS()
     async with running(served) as url:
         shell = Shell(url)
         shell.environment["AWS_DEFAULT_REGION"] = "eu-west-1"

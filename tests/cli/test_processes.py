@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 from collections.abc import Awaitable, Callable
@@ -12,6 +13,7 @@ import pytest
 
 import sqs_orchestrator as so
 from sqs_orchestrator.testing import MemorySQS
+from tests.credentials.http_sqs import HttpSQS
 
 from .conftest import Shell, dead_letter
 
@@ -212,6 +214,47 @@ async def test_interrupted_request_is_quiet_and_leaves_no_queue(
     done = await command.ended()
     assert (done.code, done.out, done.err) == (130, "", "")
     assert not (await sqs.port.list_queues(prefix)).urls
+
+
+# ------------------------------------------------------------- a dead-letter queue alone
+
+
+async def test_redrive_of_a_dead_letter_queue_asks_whose_it_is(
+    guarded: tuple[Shell, MemorySQS],
+) -> None:
+    shell, memory = guarded
+    dead = memory.server.url("orders_dlq")
+    await dead_letter(memory, dead, "another")
+    done = await shell("redrive", "orders_dlq")
+    assert (done.code, done.out) == (1, "")
+    assert "orders_dlq has no dead-letter queue and is that of no queue" in done.err
+    arn = f"arn:aws:sqs:eu-west-1:{memory.server.account}:orders_dlq"
+    policy = {"RedrivePolicy": json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 5})}
+    await memory.create_queue("source", policy, {})
+    done = await shell("redrive", "orders_dlq", "--json")
+    assert (done.code, done.json["to"], done.json["sent"]) == (0, "source", 2)
+    await memory.create_queue("another", policy, {})
+    done = await shell("redrive", "orders_dlq")
+    assert (done.code, done.out) == (1, "")
+    assert "is that of another, source: pass the queue itself, or --to" in done.err
+
+
+@pytest.mark.parametrize("code", ["InvalidAction", "AccessDenied"])
+async def test_redrive_of_a_dead_letter_queue_where_sqs_does_not_say_whose_it_is(
+    guarded: tuple[Shell, MemorySQS], served: HttpSQS, code: str
+) -> None:
+    # Not every server knows this operation, and not every program may use it.
+    shell, memory = guarded
+    served.refused["ListDeadLetterSourceQueues"] = code
+    done = await shell("redrive", "orders_dlq")
+    assert (done.code, done.out) == (1, "")
+    (line,) = done.err.splitlines()
+    assert code in line
+    assert "Pass the queue itself, or --to" in line
+    assert "sqs:ListDeadLetterSourceQueues" in line
+    done = await shell("redrive", "orders_dlq", "--to", "orders", "--json")
+    assert (done.code, done.json["sent"]) == (0, 1)
+    assert len(memory.server.messages("orders")) == 1
 
 
 # ------------------------------------------------------------------------ denied permissions

@@ -161,7 +161,8 @@ async def test_redrive_says_which_queue_it_cannot_find(
 ) -> None:
     done = await call("redrive", "orders_dlq")
     assert (done.code, done.out) == (1, "")
-    assert "pass the queue itself, or --to" in done.err
+    assert "SQS does not say whose dead-letter queue orders_dlq is" in done.err
+    assert "Pass the queue itself, or --to" in done.err
     await dead_letter(port, f"{orders}_dlq")
     assert (await call("redrive", "orders_dlq", "--to", "orders")).code == 0
     assert len(memory.messages("orders")) == 1

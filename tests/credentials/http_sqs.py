@@ -13,6 +13,7 @@ from typing import Any
 from aiohttp import web
 from aiohttp.test_utils import RawTestServer
 
+from sqs_orchestrator.core.names import queue_name_of
 from sqs_orchestrator.errors import QueueError
 from sqs_orchestrator.sqs.port import Failure, SendEntry
 from sqs_orchestrator.testing import MemoryServer, MemorySQS
@@ -33,6 +34,8 @@ class HttpSQS:
         """Seconds by which its clock is ahead of this machine's."""
         self.expired: set[str] = set()
         """Access keys that it refuses."""
+        self.refused: dict[str, str] = {}
+        """Operations that it refuses, and with what code."""
         self._called = asyncio.Event()
         epoch = time.time() - asyncio.get_running_loop().time()
         self.memory = MemorySQS(MemoryServer(region="eu-west-1", epoch=epoch))
@@ -57,6 +60,8 @@ class HttpSQS:
         headers = {"Date": formatdate(time.time() + self.ahead, usegmt=True), "Connection": "close"}
         if key[1] in self.expired:
             return _refused("ExpiredToken", "The security token is expired", 403, headers)
+        if operation in self.refused:
+            return _refused(self.refused[operation], operation, 400, headers)
         try:
             answer = await _OPERATIONS[operation](self.memory, await request.json())
         except QueueError as error:
@@ -153,6 +158,14 @@ async def _untag(sqs: MemorySQS, said: Any) -> Any:
     return {}
 
 
+async def _sources(sqs: MemorySQS, said: Any) -> Any:
+    urls = (await sqs.list_queues("")).urls
+    policies = [(await sqs.get_queue_attributes(url, ["RedrivePolicy"])).values() for url in urls]
+    arn = ":" + queue_name_of(said["QueueUrl"]) + '"'
+    found = zip(urls, policies, strict=True)
+    return {"queueUrls": [url for url, policy in found if arn in "".join(policy)]}
+
+
 async def _drop(sqs: MemorySQS, said: Any) -> Any:
     await sqs.delete_queue(said["QueueUrl"])
     return {}
@@ -167,6 +180,7 @@ _OPERATIONS: dict[str, Callable[[MemorySQS, Any], Any]] = {
     "CreateQueue": _create,
     "GetQueueAttributes": _attributes,
     "ListQueues": _list,
+    "ListDeadLetterSourceQueues": _sources,
     "ListQueueTags": _tags,
     "TagQueue": _tag,
     "UntagQueue": _untag,
