@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+from sqs_orchestrator import errors, http_status
 from tests.docs.test_examples import PAGES, ROOT
 
 NAMED = re.compile(r"`(?P<test>test_\w+)`")
@@ -64,6 +65,19 @@ def test_page_names_only_modules_and_tests_that_exist(page: str) -> None:
     places = [ROOT / "sqs_orchestrator", ROOT]
     assert named
     assert {path for path in named if not any((place / path).exists() for place in places)} == set()
+
+
+def test_page_has_the_http_status_of_each_error() -> None:
+    text = (ROOT / "docs" / "reference" / "errors.md").read_text("utf-8")
+    rows = re.findall(r"^\| (`.*?) \| (\d{3})\b", text, re.MULTILINE)
+    told: dict[str, int] = {}
+    for named, status in rows:
+        for name in re.findall(r"`(\w+)`", named):
+            # Its first row is of the plain error; a second one has a fact beside its name.
+            told.setdefault(name, int(status))
+    told["QueueError"] = int(dict(rows)["`QueueNotFound`, `AccessDenied`, any other `QueueError`"])
+    for name in errors.__all__:
+        assert told[name] == http_status(getattr(errors, name)()), name
 
 
 def test_contributing_has_every_directory_of_tests() -> None:
