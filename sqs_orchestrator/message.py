@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, NoReturn
 
 from .codecs import CodecError
-from .core.attributes import PlainValue, plain_attributes
+from .core.attributes import PlainValue, labelled, plain_attributes
 from .core.checks import check_seconds, check_type, shown
 from .core.sns import TOPIC_ARN
 from .core.wire import RESERVED, ReplyHead, ReplyTo, Request
@@ -59,6 +59,13 @@ class _Frozen:
             _set(self, "_attributes", plain_attributes(self._received.attributes, RESERVED))
         assert self._attributes is not None
         return self._attributes
+
+    @property
+    def attribute_labels(self) -> Mapping[str, str]:
+        """The labels of those attributes whose type has one: `{"id": "uuid"}` where the type of
+        `id` is `String.uuid`. SQS lets senders add them, and does not read them."""
+        found = labelled(self.attributes, self._received.attributes)
+        return {name: value["DataType"].partition(".")[2] for name, value in found.items()}
 
     def json(self) -> Any:
         """The body, read as JSON; decoded anew by each call.
@@ -247,7 +254,8 @@ class Message(_Frozen):
     def reply_attributes(self) -> dict[str, Any]:
         """The attributes that the reply will carry, by name: text, numbers or bytes. Empty at
         first; handlers and middleware may add to it. Error replies carry them too. Attributes
-        that SQS refuses make the reply an error reply, `bad_reply`, without them."""
+        that SQS refuses make the reply an error reply, `bad_reply`, without them. One of the
+        message's own that goes back with the same name and value keeps the label of its type."""
         if self._reply_attributes is None:
             _set(self, "_reply_attributes", {})
         assert self._reply_attributes is not None
@@ -405,12 +413,13 @@ class Reply(_Frozen):
         Raises:
             ValueError: If an argument is of a wrong type.
         """
-        return Reply(
-            self.body if body is None else body,
-            attributes=self.attributes if attributes is None else attributes,
-            message_id=self.message_id,
-            content_type=self.content_type,
-        )
+        _check_made(self.body if body is None else body, attributes, "", None)
+        received = self._received
+        if body is not None:
+            received = dataclasses.replace(received, body=body)
+        reply = Reply.received(received, self._head)
+        _set(reply, "_attributes", self._attributes if attributes is None else dict(attributes))
+        return reply
 
     @property
     def content_type(self) -> str | None:

@@ -203,6 +203,33 @@ def plain_attributes(attributes: Attributes, reserved: Container[str]) -> dict[s
     return plain
 
 
+def labelled(values: Mapping[str, Any], received: Attributes) -> dict[str, AttributeValue]:
+    """Those attributes of a *received* message whose type has a label, such as `String.uuid`, and
+    whose plain value is that in *values*."""
+    found: dict[str, AttributeValue] = {}
+    for name, attribute in received.items():
+        if name not in values or not isinstance(attribute, Mapping):
+            continue
+        kind = attribute.get("DataType")
+        match = _TYPE.fullmatch(kind) if isinstance(kind, str) else None
+        if match is None or match[0] == match[1]:
+            continue
+        plain = plain_attributes({name: attribute}, ()).get(name)
+        if type(plain) not in _PLAIN_TYPES[match[1]] or type(plain) is not type(values[name]):
+            continue
+        if plain == values[name]:
+            field = "BinaryValue" if match[1] == "Binary" else "StringValue"
+            found[name] = {"DataType": match[0], field: attribute[field]}
+    return found
+
+
+_PLAIN_TYPES: Final[Mapping[str, Container[type]]] = {
+    "String": {str},
+    "Number": {int, float, Decimal},
+    "Binary": {bytes},
+}
+
+
 def _plain_number(text: str) -> PlainValue:
     if _INTEGER.fullmatch(text):
         return int(text)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from ..codecs import Codec
+from ..core.attributes import labelled
 from ..core.checks import quoted, text_of
 from ..drafts import Draft, seal
 from ..errors import MessageTooLarge, QueueError, QueueNotFound, SendError
@@ -130,6 +131,11 @@ class Replies:
         Raises:
             Exception: It cannot be sent.
         """
+        if draft.attributes:
+            came = delivery.message._received.attributes  # noqa: SLF001
+            same = labelled(draft.attributes, came)
+            if same:
+                draft = draft.replace(attributes={**draft.attributes, **same})
         sealed = seal(draft, self._codec, reply_to=delivery.request.reply_to)
         return self.sender.post(
             draft.queue,

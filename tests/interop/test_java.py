@@ -93,6 +93,7 @@ async def test_java_answers_with_the_same_attributes(
     async with so.Publisher(sqs) as publisher:
         reply = await publisher.request(url, "x", attributes=given, timeout=60)
     assert reply.attributes == {**given, "a.labelled": "5f2b"}
+    assert reply.attribute_labels == {"a.labelled": "uuid"}
 
 
 async def test_reply_of_java_that_is_too_late_is_dropped_and_disturbs_nobody(
@@ -137,23 +138,27 @@ async def test_java_gets_the_same_body(sqs: so.Connection, java: Java, url: str)
             assert answer.get("body") == body
 
 
-async def test_attributes_of_java_arrive_as_plain_values(
+async def test_attributes_of_java_arrive_as_plain_values_and_go_back_as_they_came(
     sqs: so.Connection, java: Java, url: str
 ) -> None:
     seen: list[so.Message] = []
 
     async def handle(message: so.Message) -> None:
         seen.append(message)
+        message.reply_attributes.update(message.attributes)
 
     await java.requester()
     async with so.Poller(sqs, url, handle, wait_time=2):
-        await java.ask(url, ["x"], attributes=ATTRIBUTES)
+        (answer,) = await java.ask(url, ["x"], attributes=ATTRIBUTES)
     assert seen[0].attributes == {
         "a.text": "grün",
         "a.labelled": "5f2b6c1e-0000-4000-8000-000000000000",
         "a.number": 38.5,
         "a.bytes": bytes(range(256)),
     }
+    assert seen[0].attribute_labels == {"a.labelled": "uuid"}
+    # What goes back as it came has the same type, with its label.
+    assert {name: tuple(answer["attributes"][name]) for name in ATTRIBUTES} == ATTRIBUTES
 
 
 async def test_java_that_has_given_up_gets_the_next_reply_all_the_same(

@@ -307,6 +307,34 @@ async def test_replaced_message_shares_the_attributes_of_the_reply(bench: Bench)
     assert carried(bench) == [{"outer": "1", "inner": "1"}]
 
 
+async def test_attribute_that_goes_back_as_it_came_keeps_the_label_of_its_type(
+    bench: Bench,
+) -> None:
+    given: dict[str, Any] = {
+        "id": {"DataType": "String.uuid", "StringValue": "5f2b"},
+        "n": {"DataType": "Number.int", "StringValue": "7"},
+        "plain": {"DataType": "String", "StringValue": "x"},
+    }
+    labels: list[Any] = []
+    outside = Outside()
+
+    async def handle(message: Message) -> int:
+        labels.append(message.attribute_labels)
+        message.reply_attributes.update(message.attributes)
+        message.reply_attributes["n"] += 1
+        return 1
+
+    await bench.ask("a", **given)
+    await worked(bench, handle, outside)
+    assert labels == [{"id": "uuid", "n": "int"}]
+    assert [draft.attributes for draft in outside.drafts] == [{"id": "5f2b", "n": 8, "plain": "x"}]
+    (reply,) = bench.at(REPLIES)
+    types = {name: value["DataType"] for name, value in reply.attributes.items()}
+    assert types["id"] == "String.uuid"
+    assert types["n"] == "Number"
+    assert types["plain"] == "String"
+
+
 @pytest.mark.parametrize("attributes", [{"a": None}, {"ReplyError": "x"}, {"a b": "x"}])
 async def test_attributes_that_sqs_refuses_make_a_bad_reply(
     bench: Bench, attributes: dict[str, Any]

@@ -326,3 +326,19 @@ def test_replaced_message_shares_what_its_reply_will_carry() -> None:
 def test_message_is_replaced_by_what_can_be_one(change: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(change))):
         Message("a").replace(**change)
+
+
+def test_labels_are_those_of_the_attributes_that_came() -> None:
+    given = {
+        "id": {"DataType": "String.uuid", "StringValue": "5f2b"},
+        "n": {"DataType": "Number", "StringValue": "7"},
+    }
+    came = Received("m1", "handle", "x", given)
+    message = Message.received(came, wire.Request(), Clock())
+    reply = Reply.received(came, wire.ReplyHead())
+    for value in (message, reply, message.replace(body="y"), reply.replace(body="y")):
+        assert value.attribute_labels == {"id": "uuid"}
+    for value in (message, reply):
+        changed = value.replace(attributes={"id": "5f2c", "n": 7})
+        assert changed.attribute_labels == {}
+    assert Message("x", attributes={"id": "5f2b"}).attribute_labels == {}

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sqs_orchestrator.core import wire
 from sqs_orchestrator.core.attributes import (
     check_count,
+    labelled,
     plain_attributes,
     to_attributes,
 )
@@ -179,3 +180,52 @@ def test_too_many_attributes_are_invalid_and_the_error_counts_both_sides() -> No
     check_count(attributes, RESERVED)
     with pytest.raises(InvalidMessage, match=r"has 11 .* takes 10: .* uses 2, .* leaves 8"):
         check_count(attributes, RESERVED, time_to_live=True)
+
+
+# ------------------------------------------------------------------------- labels
+
+LABELLED: dict[str, Any] = {
+    "text": {"DataType": "String.uuid", "StringValue": "5f2b"},
+    "int": {"DataType": "Number.int", "StringValue": "7"},
+    "float": {"DataType": "Number.float", "StringValue": "0.50"},
+    "decimal": {"DataType": "Number.a.b", "StringValue": "12345678901234567890.5"},
+    "bytes": {"DataType": "Binary.png", "BinaryValue": b"\x89"},
+}
+
+
+def test_label_stays_where_the_value_does() -> None:
+    plain = plain_attributes(LABELLED, RESERVED)
+    assert labelled(plain, LABELLED) == LABELLED
+    assert to_attributes(labelled(plain, LABELLED), RESERVED) == LABELLED
+    assert labelled({"text": "5f2b"}, LABELLED) == {"text": LABELLED["text"]}
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"text": "5f2c", "int": 8, "float": 0.25, "decimal": Decimal(1), "bytes": b""},
+        {"text": b"5f2b", "int": 7.0, "float": Decimal("0.5"), "decimal": 1, "bytes": "\x89"},
+        {"int": True, "text": None, "float": object()},
+        {"other": "5f2b"},
+        {},
+    ],
+)
+def test_label_goes_where_the_value_is_another(values: dict[str, Any]) -> None:
+    assert labelled(values, LABELLED) == {}
+
+
+@pytest.mark.parametrize(
+    "attribute",
+    [
+        {"DataType": "String", "StringValue": "x"},
+        {"DataType": "Number.int", "StringValue": "x"},
+        {"DataType": "Binary.png", "StringValue": "x"},
+        {"DataType": "Text.uuid", "StringValue": "x"},
+        {"DataType": "String.", "StringValue": "x"},
+        {"DataType": 5, "StringValue": "x"},
+        {"DataType": "String.uuid"},
+        "x",
+    ],
+)
+def test_type_without_a_label_that_sqs_would_take_has_none(attribute: Any) -> None:
+    assert labelled({"a": "x"}, {"a": attribute}) == {}
