@@ -1,7 +1,7 @@
 """The command line: `sqs-orchestrator`, or `python -m sqs_orchestrator`.
 
 The commands are built on cyclopts, which brings Rich; both come with the extra `cli`. Without
-it there is the demo (`plain`), so that the first look at the library needs nothing more.
+it there are the demo and the guide (`plain`), so that the first look needs nothing more.
 
 One module per command. They share `options` (what each
 command takes), `output` (what each prints, and where) and `holding` (messages that are looked

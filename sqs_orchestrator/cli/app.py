@@ -15,6 +15,7 @@ from .._version import __version__
 from ..errors import AccessDenied, QueueNotFound, ReplyTimeout, SQSOrchestratorError, Throttled
 from .demo import demo
 from .doctor import doctor
+from .guide import guide
 from .options import Failed, Usage
 from .output import complain
 from .peek import peek
@@ -37,6 +38,7 @@ COMMANDS: Final[tuple[Callable[..., Any], ...]] = (
     sweep,
     doctor,
     policy,
+    guide,
 )
 
 FAILED, WRONG_USE, INTERRUPTED = 1, 2, 130

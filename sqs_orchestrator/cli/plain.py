@@ -1,4 +1,4 @@
-"""What the command line can do without its extra: the demo."""
+"""What the command line can do without its extra: the demo and the guide."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import sys
 from collections.abc import Sequence
 
 from .._version import __version__
+from .guide import guide
 
 EXTRA = "pip install 'sqs-orchestrator[cli]'"
 
-WITHOUT = ("demo", "--version", "--help", "-h")
+WITHOUT = ("demo", "guide", "--version", "--help", "-h")
 """What needs no extra."""
 
 
@@ -32,6 +33,7 @@ def run(arguments: Sequence[str]) -> int:
         ("--concurrency", 50, "how many of them to make at a time (default: %(default)s)"),
     ):
         demo.add_argument(name, type=_positive, default=default, metavar="N", help=text)
+    commands.add_parser("guide", help="print a guide to the library, in Markdown")
     if arguments and arguments[0] not in WITHOUT:
         print(f"sqs-orchestrator: {arguments[0]!r} needs the extra: {EXTRA}", file=sys.stderr)
         return 2
@@ -39,6 +41,9 @@ def run(arguments: Sequence[str]) -> int:
         options = parser.parse_args(arguments)
     except SystemExit as end:  # it has said why
         return end.code if isinstance(end.code, int) else 2
+    if arguments[0] == "guide":
+        guide()
+        return 0
     from ..demo import run as run_demo
 
     try:

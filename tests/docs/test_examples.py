@@ -11,7 +11,11 @@ import pytest
 from tests.docs.examples import Example, find, run, run_pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "sqs_orchestrator" / "guide.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 EXAMPLES = [example for page in PAGES for example in find(page)]
 
 
