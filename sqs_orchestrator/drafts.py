@@ -52,7 +52,7 @@ class Draft:
         deduplication_id: On a FIFO queue, what makes two messages the same one.
         delay: Seconds before a send, or a request, becomes visible.
         timeout: Seconds for a request, counted from when it was asked for; `math.inf` for no
-            limit.
+            limit. With 0 or less it is over: a `ReplyTimeout`, and nothing is sent.
         correlation_id: The id that ties a reply to its request; `None` for a send.
     """
 

@@ -29,8 +29,8 @@ class OutgoingMiddleware(Protocol):
 
         That is the `Reply` to a request, and the message id of a send or a reply, once SQS has
         it. What it raises is what the call raises, and so is what this raises. Of a reply that a
-        poller sends nobody awaits the result; where sending it fails by this, the requester
-        gets an error in its place.
+        poller sends nobody awaits the result; if this raises before SQS has the reply, the
+        requester gets an error in its place, and after that the log alone tells of it.
         """
         ...
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol, TypeVar
 
 from .core.checks import check_flag, checked_tags, shown
+from .core.names import is_queue_name, is_queue_url
 from .core.queue_attributes import queue_attributes, same_attribute
 from .core.redrive import redrive_policy
 from .errors import QueueError, QueueNotFound
@@ -208,11 +208,8 @@ def _differs(name: str, facts: str) -> QueueError:
     )
 
 
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,80}|[A-Za-z0-9_-]{1,75}\.fifo", re.ASCII)
-
-
 def _check_name(name: object) -> None:
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
+    if not isinstance(name, str) or not is_queue_name(name):
         raise ValueError(
             f"{shown(name)} is no queue name: letters, digits, '-', '_', at most 80 characters with"
             " '.fifo' at the end for a FIFO queue"
@@ -241,12 +238,8 @@ def check_queue(queue: object) -> None:
         _check_name(queue)
 
 
-_PLACE = re.compile(r"https?://[^/\s#?@]+(/[^/\s#?]+)*", re.ASCII)
-
-
 def _check_url(url: str) -> None:
-    place, _, name = url.rpartition("/")
-    if not _PLACE.fullmatch(place) or not _NAME.fullmatch(name):
+    if not is_queue_url(url):
         raise ValueError(
             f"{shown(without_user_info(url), 160)} is no queue URL:"
             " https://<host>/<account>/<queue name>"

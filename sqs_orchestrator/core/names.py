@@ -23,6 +23,8 @@ LEGACY_PREFIX: Final = "reply_queue_"
 """The prefix of the reply queues of `python-sqs-client`."""
 
 _QUEUE_NAME = re.compile(r"[A-Za-z0-9_-]+")
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,80}|[A-Za-z0-9_-]{1,75}\.fifo", re.ASCII)
+_PLACE = re.compile(r"https?://[^/\s#?@]+(/[^/\s#?]+)*", re.ASCII)
 _RANDOM = re.compile(r"[0-9a-f]{32}")
 _RANDOM_DIGITS: Final = 32
 _DEAD_LETTERS: Final = "_DLQ"
@@ -56,6 +58,17 @@ def check_prefix(prefix: object) -> None:
             f"a prefix has ASCII letters, digits, '-' and '_', not {quoted(prefix)}: SQS takes "
             "no others in a queue's name"
         )
+
+
+def is_queue_name(text: str) -> bool:
+    """Whether *text* can be the name of a queue."""
+    return _NAME.fullmatch(text) is not None
+
+
+def is_queue_url(text: str) -> bool:
+    """Whether *text* can be the URL of a queue."""
+    place, _, name = text.rpartition("/")
+    return _PLACE.fullmatch(place) is not None and is_queue_name(name)
 
 
 def queue_name_of(url: str) -> str:

@@ -344,7 +344,8 @@ class Publisher:
             body: A `str` travels as it is; anything else is encoded by the codec.
             timeout: Seconds for everything: resolving the queue, waiting for a batch,
                 sending, and waiting for the reply. `None` means `default_timeout`,
-                `math.inf` no limit. Past it, no worker starts on the request.
+                `math.inf` no limit. Past it, no worker starts on the request. With 0 or less,
+                which may be what is left of another limit, nothing is sent.
             returns: A type, such as `Order`, `Order | None` or `list[Order]`: then the decoded
                 body is returned instead of a `Reply`.
             attributes: Message attributes, by name: text, numbers or bytes. SQS takes 10

@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeVar
 from ..core.callables import is_coroutine_function, takes_two
 from ..core.checks import shown
 from ..core.limits import LIST_QUEUES_PAGE
-from ..core.names import queue_name_of
+from ..core.names import is_queue_url, queue_name_of
 from ..errors import QueueError
 from ..logs import about, get_logger
 from .attempts import attempt
@@ -225,7 +225,7 @@ class WrappedSQS:
 
         try:
             value: T = await self._wrap(call, call_next)
-            if fits(value):
+            if (results and value is results[0]) or fits(value):
                 return value
             raise TypeError(f"it returned {shown(value)}, which is no result of {call.operation}")
         except QueueError:
@@ -300,7 +300,7 @@ def _are_messages(value: Any) -> bool:
 
 
 def _is_url(value: Any) -> bool:
-    return isinstance(value, str)
+    return isinstance(value, str) and is_queue_url(value)
 
 
 def _is_dict(value: Any) -> bool:

@@ -153,37 +153,35 @@ class Replies:
     ) -> None:
         step = _LastStep(self, delivery, draft, expires)
         limit = asyncio.timeout_at(expires)
+        task = asyncio.current_task()
         try:
             async with limit:
                 await around(self._middleware, "outgoing", step)(draft)
-        except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
+        except BaseException as error:  # as a handler's: one message fails, not the poller
+            if _is_from_outside(error, task):
                 # The worker ends, and its message comes back.
                 self._left()
                 raise
-            self._broken(delivery, reply, error)
-        except (KeyboardInterrupt, GeneratorExit):
-            self._left()
-            raise
-        except BaseException as error:  # as a handler's: one message fails, not the poller
-            if isinstance(error, TimeoutError) and limit.expired():
-                if step.sent:
-                    # What it did after that was cut short.
-                    self._ended(delivery)
-                    return
-                late = SendError("it did not get off in time", queue=draft.queue)
-                self._failed(delivery, reply, late, expires)
+            late = isinstance(error, TimeoutError) and limit.expired()
+            if step.sent:
+                # The requester has its reply: what came after is no business of its.
+                if not late:
+                    self._tell(delivery, error)
+                self._ended(delivery)
+            elif late:
+                refusal = SendError("it did not get off in time", queue=draft.queue)
+                self._failed(delivery, reply, refusal, expires)
             elif error is step.unsendable:
                 self._unsendable(delivery, reply, step.unsendable)
             elif error is step.refusal:
                 self._failed(delivery, reply, step.refusal, expires)
             else:
-                self._broken(delivery, reply, error)
+                self._tell(delivery, error)
+                self._replace(delivery, self._judge.of_middleware(reply, error))
         else:
             self._ended(delivery)
 
-    def _broken(self, delivery: Delivery, reply: SendReply, error: BaseException) -> None:
+    def _tell(self, delivery: Delivery, error: BaseException) -> None:
         """The middleware around a reply has failed."""
         logger.error(
             "the middleware around the reply to message %s failed",
@@ -191,7 +189,6 @@ class Replies:
             exc_info=error,
             extra=delivery.log_fields,
         )
-        self._replace(delivery, self._judge.of_middleware(reply, error))
 
     async def post(self, step: _LastStep, draft: Draft) -> str:
         """Send a reply within middleware; gives its message id once SQS has it."""
@@ -298,6 +295,19 @@ class Replies:
     def _left(self) -> None:
         self.on_way -= 1
         self._changed.set()
+
+
+def _is_from_outside(error: BaseException, task: asyncio.Task[None] | None) -> bool:
+    """Whether *error* is not the doing of what runs in *task*, but ends that."""
+    if isinstance(error, asyncio.CancelledError):
+        return task is not None and task.cancelling() > 0
+    if isinstance(error, GeneratorExit):
+        # Its coroutine is being closed, by a loop that has ended: then it is not at work.
+        try:
+            return asyncio.current_task() is not task
+        except RuntimeError:
+            return True
+    return isinstance(error, KeyboardInterrupt)
 
 
 class _LastStep:

@@ -456,6 +456,23 @@ async def test_its_time_counts_towards_the_timeout(server: MemoryServer) -> None
         assert len(bench.bodies()) == 1
 
 
+@pytest.mark.parametrize("timeout", [0, -1.5])
+@pytest.mark.parametrize("by_middleware", [False, True])
+async def test_timeout_of_which_nothing_is_left_is_over(
+    server: MemoryServer, timeout: float, by_middleware: bool
+) -> None:
+    # What is left of a limit may be less than nothing, whoever has computed it.
+    async def work(draft: Draft, call_next: Next) -> Any:
+        return await call_next(draft.replace(timeout=timeout) if by_middleware else draft)
+
+    async with publishing(server, middleware=[Doing(work)]) as bench:
+        with pytest.raises(ReplyTimeout, match=f"was not sent within {timeout} s") as caught:
+            await bench.publisher.request("orders", "a", timeout=None if by_middleware else timeout)
+        assert caught.value.timeout == timeout
+    assert server.messages("orders") == []
+    assert not server.calls["CreateQueue"]
+
+
 @pytest.mark.parametrize("timeout", [float("nan"), "5"])
 async def test_timeout_that_it_makes_up_is_checked(server: MemoryServer, timeout: Any) -> None:
     async def change(draft: Draft, call_next: Next) -> Any:

@@ -450,22 +450,20 @@ class Odd(BaseException):
     """As `pytest.fail` raises one."""
 
 
-@pytest.mark.parametrize(
-    "error", [ValueError("x"), SystemExit(1), asyncio.CancelledError(), Odd()], ids=repr
-)
-@pytest.mark.parametrize("sent", [False, True])
+ERRORS = [ValueError("x"), SystemExit(1), asyncio.CancelledError(), GeneratorExit(), Odd()]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=repr)
 async def test_error_of_middleware_becomes_an_error_reply_once(
-    bench: Bench, caplog: pytest.LogCaptureFixture, error: BaseException, sent: bool
+    bench: Bench, caplog: pytest.LogCaptureFixture, error: BaseException
 ) -> None:
     async def work(draft: Draft, call_next: Next) -> Any:
-        if sent:
-            await call_next(draft)
         raise error
 
     outside = Outside(work)
-    await bench.ask('"a"')
+    await bench.ask("a")
     poller = await worked(bench, echo, outside)
-    assert bench.replies[sent:] == [
+    assert bench.replies == [
         {
             "code": "handler_error",
             "type": type(error).__name__,
@@ -476,6 +474,47 @@ async def test_error_of_middleware_becomes_an_error_reply_once(
     assert len(outside.drafts) == 1
     assert (poller.statistics().failed, poller.statistics().handled) == (1, 1)
     assert caplog.text.count("the middleware around the reply to message") == 1
+
+
+@pytest.mark.parametrize("error", [*ERRORS, "unsendable"], ids=repr)
+async def test_error_of_middleware_after_the_reply_is_no_reply(
+    bench: Bench, caplog: pytest.LogCaptureFixture, error: Any
+) -> None:
+    async def work(draft: Draft, call_next: Next) -> Any:
+        await call_next(draft)
+        if error == "unsendable":
+            await call_next(draft.replace(body=object()))
+        raise error
+
+    await bench.ask("a")
+    await bench.ask("b")
+    poller = await worked(bench, echo, Outside(work))
+    assert sorted(message.body for message in bench.at(REPLIES)) == ["a", "b"]
+    counts = poller.statistics()
+    assert (counts.failed, counts.handled, counts.replies) == (0, 2, 2)
+    assert caplog.text.count("the middleware around the reply to message") == 2
+
+
+async def test_reply_that_is_closed_with_its_loop_is_no_failure_of_its_middleware(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def hang(draft: Draft, call_next: Next) -> Any:
+        await asyncio.sleep(1e6)
+
+    await bench.ask("a")
+    poller = Poller(bench.sqs, "orders", echo, middleware=[Outside(hang)])
+    await poller.__aenter__()
+    await until(lambda: poller.statistics().answering)
+    (reply,) = (each for each in asyncio.all_tasks() if "_through_middleware" in repr(each))
+    # As Python does it with a task that its loop has left behind.
+    coroutine: Any = reply.get_coro()
+    coroutine.close()
+    assert poller.statistics().answering == 0
+    # The loop here lives on, and wakes up the task.
+    with pytest.raises(RuntimeError, match="cannot reuse already awaited coroutine"):
+        await poller.__aexit__(None, None, None)
+    assert bench.replies == []
+    assert "the middleware around the reply" not in caplog.text
 
 
 async def test_message_of_middlewares_error_travels_only_where_exposed(bench: Bench) -> None:

@@ -162,6 +162,44 @@ async def test_wrap_with_a_bug_loses_no_message_and_spins_nowhere(
     assert all("wrap given to connect()" in record.getMessage() for record in errors)
 
 
+@pytest.mark.parametrize("operation", ["GetQueueUrl", "CreateQueue"])
+@pytest.mark.parametrize("made", [False, True])
+async def test_text_that_is_no_url_of_a_queue_is_not_believed(
+    server: MemoryServer, operation: str, made: bool
+) -> None:
+    wrong = iter(["", "orders", "see https://sqs.us-east-1.amazonaws.com/1/orders"])
+
+    async def wrap(call: Call, call_next: CallNext) -> Any:
+        url = next(wrong, None) if call.operation == operation else None
+        if url is not None and not made:
+            return url
+        result = await call_next(call)
+        return result if url is None else url
+
+    async with connect(server, wrap=wrap) as sqs:
+        for number in range(4):
+            name = f"orders-{number}"
+            if operation == "GetQueueUrl":
+                server.create(server.account, name, {}, {})
+                assert await sqs.queue_url(name) == server.url(name)
+            else:
+                assert await sqs.create_queue(name) == server.url(name)
+    assert next(wrong, None) is None
+
+
+async def test_wrap_may_name_another_queue(server: MemoryServer) -> None:
+    server.create(server.account, "orders-test", {}, {})
+
+    async def elsewhere(call: Call, call_next: CallNext) -> Any:
+        if call.operation == "GetQueueUrl":
+            return server.url(f"{call.queue_name}-test")
+        return await call_next(call)
+
+    async with connect(server, wrap=elsewhere) as sqs, Publisher(sqs) as publisher:
+        await publisher.send("orders", "a")
+    assert [each.body for each in server.messages("orders-test")] == ["a"]
+
+
 async def test_wrap_may_delay_a_call_and_cancelling_ends_the_delay(server: MemoryServer) -> None:
     ended: list[str] = []
 

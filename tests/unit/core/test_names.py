@@ -11,9 +11,39 @@ from sqs_orchestrator.core.names import (
     check_prefix,
     failover_url,
     is_own_form,
+    is_queue_name,
+    is_queue_url,
     new_reply_queue_name,
     queue_name_of,
 )
+
+
+@pytest.mark.parametrize("name", ["a", "a" * 80, "a" * 75 + ".fifo", "A-_0"])
+def test_name_of_a_queue_is_one_and_its_url_too(name: str) -> None:
+    assert is_queue_name(name)
+    for place in ("https://sqs.eu-west-1.amazonaws.com/1", "http://localhost:9324/000/queue"):
+        assert is_queue_url(f"{place}/{name}")
+    assert not is_queue_url(name)
+
+
+@pytest.mark.parametrize("name", ["", "a" * 81, "a" * 76 + ".fifo", "a.b", "a b", "a\n", "é"])
+def test_other_text_is_no_name_of_a_queue(name: str) -> None:
+    assert not is_queue_name(name)
+    assert not is_queue_url(f"https://sqs.eu-west-1.amazonaws.com/1/{name}")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "/orders",
+        "sqs/1/orders",
+        "ftp://host/1/orders",
+        "https://u:p@host/1/orders",
+        "x https://h/q",
+    ],
+)
+def test_other_text_is_no_url_of_a_queue(url: str) -> None:
+    assert not is_queue_url(url)
 
 
 def test_new_reply_queue_name_is_of_our_own_form() -> None:
