@@ -5,6 +5,9 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from typing import Any
 
+# Before there are servers with threads of their own: what this imports first pytest rewrites (anyio
+# is a plugin of its), and Python 3.11 may fail where something else parses meanwhile.
+import litestar.testing  # noqa: F401
 import pytest
 import pytest_asyncio
 
