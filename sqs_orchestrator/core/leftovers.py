@@ -42,7 +42,6 @@ from .ring import (
     Wait,
     in_order,
 )
-from .sweeping import Verdict, verdict
 from .wire import parse_legacy_heartbeat
 
 LISTED: Final = 60.0
@@ -68,6 +67,8 @@ class _Looks(Looks):
 
     __slots__ = ("_ownerless",)
 
+    legacy = True
+
     def __init__(self, prefix: str, *, dry_run: bool) -> None:
         super().__init__(prefix, None, None, dry_run=dry_run)
         self._ownerless: set[str] = set()
@@ -77,11 +78,6 @@ class _Looks(Looks):
         if seen.tags is None or parse_legacy_heartbeat(seen.tags) is None:
             self._ownerless.add(url)
         return seen
-
-    def says(self, seen: Tags) -> Verdict | None:
-        if seen.tags is None or seen.now_ms is None:
-            return None
-        return verdict(seen.tags, seen.now_ms, seen.patience, seen.outage, legacy=True)
 
     def used(self, prefix: str, urls: Sequence[str]) -> bool:
         """Whether one of *urls* may be the reply queue of a process with *prefix*."""

@@ -30,7 +30,6 @@ _RANDOM_DIGITS: Final = 32
 _DEAD_LETTERS: Final = "_DLQ"
 _FAILOVER: Final = "-Failover"
 _LEGACY_SWEEPER: Final = "sweeper.fifo"
-_FIFO: Final = ".fifo"
 
 
 def new_reply_queue_name(prefix: str) -> str:
@@ -101,11 +100,6 @@ def is_sweepers(prefix: str, name: str) -> bool:
 def is_sweepers_dead_letters(prefix: str, name: str) -> bool:
     """Whether *name* is the dead-letter queue of the Java client's sweeper for *prefix*."""
     return name == prefix + _DEAD_LETTERS
-
-
-def is_fifo(name: str) -> bool:
-    """Whether *name* is that of a FIFO queue, which no reply queue is."""
-    return name.endswith(_FIFO)
 
 
 def prefix_of_legacy_sweeper(name: str) -> str | None:

@@ -46,7 +46,7 @@ from __future__ import annotations
 import bisect
 import re
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, ClassVar, Final, NamedTuple, TypeAlias
 
 from .limits import LIST_QUEUES_PAGE
 from .names import is_own_form, queue_name_of
@@ -214,6 +214,9 @@ class Looks:
 
     __slots__ = ("_calls", "_fleet", "_most", "_prefix", "deleted", "dry_run")
 
+    legacy: ClassVar = False
+    """Whether the queues of `python-sqs-client` are looked at, too."""
+
     def __init__(
         self, prefix: str, fleet: int | None, most: int | None, *, dry_run: bool = False
     ) -> None:
@@ -267,7 +270,7 @@ class Looks:
         """The verdict on the tags; `None` if there are none, or the time is not known."""
         if seen.tags is None or seen.now_ms is None:
             return None
-        return verdict(seen.tags, seen.now_ms, seen.patience, seen.outage)
+        return verdict(seen.tags, seen.now_ms, seen.patience, seen.outage, legacy=self.legacy)
 
     def _is_sweeper(self, seen: Tags) -> bool:
         return self.says(seen) == "live" and seen.tags is not None and is_sweeping(seen.tags)

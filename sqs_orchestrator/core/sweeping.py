@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, Literal, TypeAlias
 
-from .names import JAVA_PREFIX, is_fifo, is_own_form, is_sweepers
+from .names import JAVA_PREFIX, is_own_form, is_sweepers
 from .wire import parse_legacy_heartbeat, parse_lifetime
 
 Verdict: TypeAlias = Literal["live", "idle", "foreign"]
@@ -56,7 +56,7 @@ def may_sweep(prefix: str, name: str) -> bool:
     """Whether a sweeper of *prefix* may look at the queue called *name*, and delete it."""
     return (
         name.startswith(prefix)
-        and not is_fifo(name)
+        and not name.endswith(".fifo")  # no reply queue is one
         and not is_sweepers(prefix, name)
         and not is_sweepers(JAVA_PREFIX, name)
     )
