@@ -300,10 +300,23 @@ def soak(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """Build the documentation into site/; a warning is an error."""
     session.install(*nox.project.dependency_groups(PYPROJECT, "docs"))
+    build_pages(session, "--clean", *session.posargs)
+
+
+def build_pages(session: nox.Session, *options: str, **env: str) -> None:
+    """Build the documentation; a warning is an error."""
     # The theme has an announcement for every build.
-    env = {"NO_MKDOCS_2_WARNING": "1"}
+    env["NO_MKDOCS_2_WARNING"] = "1"
     # Not `--quiet`: MkDocs would count no warning then, and pass with broken links.
-    session.run("mkdocs", "build", "--strict", "--clean", *session.posargs, env=env)
+    session.run("mkdocs", "build", "--strict", *options, env=env)
+
+
+NO_CHROMIUM = "there is no Chromium: apt-get install chromium, or name one by CHROMIUM=/path/to/it"
+
+
+def chromium() -> str | None:
+    """The browser that pages are looked at with."""
+    return os.environ.get("CHROMIUM") or shutil.which("chromium")
 
 
 @nox.session(default=False)
@@ -312,17 +325,14 @@ def site(session: nox.Session) -> None:
 
     Arguments after `--` go to the program: `--pictures DIRECTORY` keeps pictures of all pages.
     """
-    browser = os.environ.get("CHROMIUM") or shutil.which("chromium")
+    browser = chromium()
     if browser is None:
-        session.error(
-            "NOT CHECKED, since there is no Chromium: apt-get install chromium, or name one by"
-            " CHROMIUM=/path/to/it"
-        )
+        session.error(f"NOT CHECKED, since {NO_CHROMIUM}")
     session.install(*nox.project.dependency_groups(PYPROJECT, "docs", "browser"))
     pages = str(Path(session.create_tmp()).resolve() / "pages")
     # As it is built there: some links are made from this.
-    env = {"NO_MKDOCS_2_WARNING": "1", "READTHEDOCS_CANONICAL_URL": "http://localhost/en/latest/"}
-    session.run("mkdocs", "build", "--strict", "--quiet", "--site-dir", pages, env=env)
+    at = "http://localhost/en/latest/"
+    build_pages(session, "--site-dir", pages, READTHEDOCS_CANONICAL_URL=at)
     session.run("python", "-m", "tests.site", pages, "--browser", browser, *session.posargs)
 
 
@@ -350,11 +360,8 @@ def examples(session: nox.Session) -> None:
 
     Arguments after `--` go to pytest.
     """
-    if not (os.environ.get("CHROMIUM") or shutil.which("chromium")):
-        session.warn(
-            "NOT CHECKED in a browser, since there is no Chromium: apt-get install chromium, or"
-            " name one by CHROMIUM=/path/to/it"
-        )
+    if chromium() is None:
+        session.warn(f"NOT CHECKED in a browser, since {NO_CHROMIUM}")
     install(session, "test", "browser", extras="[testing,cli]")
     env = {"PYTHONSAFEPATH": "1", "SQS_EXAMPLES": "all"}
     session.run("pytest", "tests/examples", *session.posargs, env=env)
