@@ -157,8 +157,9 @@ def _runner(request: pytest.FixtureRequest) -> str:
     if "anyio_backend" not in request.fixturenames:
         pytest.fail(
             f"the fixture {request.fixturename!r} is for tests that are 'async def', and that"
-            " pytest-asyncio (1.0 or newer) or anyio runs: is the test marked, or their auto mode"
-            " on?",
+            " pytest-asyncio (1.0 or newer) or anyio runs: mark the test with"
+            " @pytest.mark.asyncio or @pytest.mark.anyio, or set asyncio_mode = 'auto' in the"
+            " settings of pytest",
             pytrace=False,
         )
     backend = request.getfixturevalue("anyio_backend")

@@ -172,9 +172,25 @@ class RemoteError(RequestError):
 
     def __str__(self) -> str:
         kind = f" ({excerpt(self.type, _NAME)})" if self.type else ""
-        said = f": {excerpt(self.message, _WORDS)}" if self.message else ""
+        said = ""
+        if self.message:
+            said = f": {excerpt(self.message, _WORDS)}"
+        elif self.code in _LOGGED:
+            said = ": the worker's log says why"
         return f"{excerpt(self.code, _NAME)}{kind}{said}"
 
+
+_LOGGED: Final = frozenset(
+    (
+        "bad_attribute",
+        "bad_body",
+        "bad_reply",
+        "handler_error",
+        "reply_too_large",
+        "unknown_route",
+    )
+)
+"""Codes of the library's own, which come without words unless the worker exposes its errors."""
 
 _NAME: Final = 100
 _WORDS: Final = 500

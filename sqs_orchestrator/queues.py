@@ -141,7 +141,7 @@ class Queues:
             await self._patiently(lambda: self._port().get_queue_url(name))
         except QueueNotFound:
             return
-        raise _differs(name, why)
+        raise _differs(name, why) from None
 
     async def _dead_letter_arn(self, name: str, *, of: str, fifo: bool) -> str:
         try:

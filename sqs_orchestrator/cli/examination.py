@@ -118,7 +118,7 @@ class Examination:
                 name_of, account = queue_name_of(url), account_of(url)
                 await sqs.patiently(lambda: sqs.port.get_queue_url(name_of, account))
         except QueueNotFound as error:
-            return Check(name, "failed", str(error), "create it, or check --region and --profile")
+            return Check(name, "failed", str(error), _advice_on_absence(self.queue))
         except AccessDenied as error:
             if "/" in self.queue and error.code == "AccessDenied":
                 self._url = self.queue
@@ -269,3 +269,11 @@ def _advice_on(error: AccessDenied, queue: str) -> str:
     if error.code == "AccessDenied":
         return f"allow it: sqs-orchestrator policy {queue}; or pass the queue's URL"
     return "the credentials are wrong or expired: check --profile, and renew them"
+
+
+def _advice_on_absence(queue: str) -> str:
+    elsewhere = "or check --region and --profile"
+    if "/" in queue:
+        return f"create it, {elsewhere}"
+    kind = "fifo=True, " if queue.endswith(".fifo") else ""
+    return f"create_queue({queue!r}, {kind}dead_letter_queue=True), {elsewhere}"

@@ -22,6 +22,8 @@ from cyclopts import Parameter
 from .._version import __version__
 from ..connection import Connection
 from ..health import Health
+from ..logs import about, get_logger
+from ..texts import printable
 from ..worker.making import NoPoller, made
 from ..worker.poller import Poller
 from .options import AWS, DEFAULTS, FLAG, Failed, Positive, Usage
@@ -31,6 +33,8 @@ from .serving import REPORTS, Facts, Reports, facts_of, reporting, serving
 from .supervising import LIFELINE, supervise
 
 Level = Literal["debug", "info", "warning", "error"]
+
+_log = get_logger(__name__)
 
 LINES: Final = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 
@@ -141,7 +145,27 @@ async def _work(
         for place, poller in zip(places, pollers, strict=True):
             health[str(place)] = poller.health
             _say(place, poller, sqs)
-        await together(*(poller.run() for poller in pollers))
+        if len(pollers) == 1:
+            await pollers[0].run()
+            return
+        await together(
+            *(_told(place, poller) for place, poller in zip(places, pollers, strict=True))
+        )
+
+
+async def _told(place: _Place, poller: Poller) -> None:
+    """Run one poller of several. If it fails, say so at once: the error is raised only when the
+    others have drained, which may take as long as a poll."""
+    try:
+        await poller.run()
+    except Exception as error:
+        _log.error(
+            "%s has failed, so all stop: %s",
+            place,
+            printable(str(error)),
+            extra=about(poller.queue),
+        )
+        raise
 
 
 def _stop_once(lifeline: int, stop: Callable[[], None]) -> None:

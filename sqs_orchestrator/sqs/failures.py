@@ -398,7 +398,8 @@ def _refusal(
     if code in _NOT_FOUND:
         return QueueNotFound(
             f"{about}: there is no such queue here, or no permission to see it ({said}): check "
-            "its name, the region, the account, and whether it was deleted a moment ago",
+            "its name, the region, the account, and whether it was deleted a moment ago; or make "
+            "it, as by create_queue()",
             **facts,
         )
     if is_skew(exc):

@@ -93,6 +93,7 @@ async def open_sqs(
             raise ValueError(
                 "no AWS region: pass connect(region_name=…), or set"
                 " AWS_DEFAULT_REGION, or name a region in the AWS profile"
+                f"{' (AWS_REGION is not read)' if os.environ.get('AWS_REGION') else ''}"
             ) from error
         except (
             *MISCONFIGURED,

@@ -41,6 +41,22 @@ async def test_doctor_finds_nothing_wrong_and_leaves_nothing(
     assert await counts(port, orders) == ("1", "0")
 
 
+@pytest.mark.parametrize(
+    ("queue", "advice"),
+    [
+        ("typo", "create_queue('typo', dead_letter_queue=True), or check --region and --profile"),
+        ("typo.fifo", "create_queue('typo.fifo', fifo=True, dead_letter_queue=True), or check"),
+        ("http://localhost/123456789012/typo", "create it, or check --region and --profile"),
+    ],
+)
+async def test_doctor_says_how_to_make_a_queue_that_is_not_there(
+    call: Call, queue: str, advice: str
+) -> None:
+    done = await call("doctor", queue)
+    assert done.code == 1
+    assert f"→ {advice}" in " ".join(done.out.split())
+
+
 DENIED = [
     ("GetQueueAttributes", "orders", "sqs:GetQueueAttributes on the queue"),
     ("SendMessageBatch", "orders", "sqs:SendMessage on the queue"),

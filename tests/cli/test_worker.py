@@ -261,8 +261,12 @@ async def test_one_poller_that_fails_ends_the_others_after_their_work(
 ) -> None:
     shell, _ = guarded
     worker = await start(shell, shop, "orders", "shop:others", "shop:lost")
+    # Before the others have drained, and not only when they have.
+    await worker.says("shop:lost has failed, so all stop: GetQueueUrl on no-such-queue")
+    assert "error: " not in worker.err
     done = await worker.ended()
     assert (done.code, done.out) == (1, "opened\nclosed\n")
+    assert "\nerror: GetQueueUrl on no-such-queue" in done.err
 
 
 async def test_worker_that_may_not_receive_says_so(

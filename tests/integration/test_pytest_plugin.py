@@ -404,6 +404,7 @@ def test_tests_that_no_loop_runs_are_told(project: Project) -> None:
     )
     said = project.run(errors=2)
     assert "the fixture 'sqs' is for tests that are 'async def'" in said
+    assert "mark the test with @pytest.mark.asyncio" in said
 
 
 def test_project_without_any_plugin_for_loops_has_message_and_server(project: Project) -> None:

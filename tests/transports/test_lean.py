@@ -871,3 +871,22 @@ async def test_endpoint_and_region_are_those_of_the_client(server: Server, sqs: 
     assert sqs.region == REGION
     assert sqs.client.meta.endpoint_url.rstrip("/") == server.url.rstrip("/")
     assert repr(sqs) == f"<RemoteSQS by <LeanTransport to {server.url}>>"
+
+
+@pytest.mark.parametrize("is_lean", [True, False])
+async def test_region_that_only_other_tools_read_is_told(
+    is_lean: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    monkeypatch.delenv("AWS_REGION", raising=False)
+    settings = {name: value for name, value in SETTINGS.items() if name != "region_name"}
+
+    async def refusal() -> str:
+        with pytest.raises(ValueError, match="no AWS region") as caught:
+            async with open_sqs(**settings, lean=is_lean):
+                pass
+        return str(caught.value)
+
+    assert "AWS_REGION is not read" not in await refusal()
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    assert "AWS_REGION is not read" in await refusal()

@@ -32,8 +32,10 @@ ERRORS = [
 @pytest.mark.parametrize(
     ("error", "text"),
     [
-        (RemoteError(code="bad_body"), "bad_body"),
-        (RemoteError(type="KeyError"), "handler_error (KeyError)"),
+        (RemoteError(code="bad_body"), "bad_body: the worker's log says why"),
+        (RemoteError(type="KeyError"), "handler_error (KeyError): the worker's log says why"),
+        (RemoteError("'a'", type="KeyError"), "handler_error (KeyError): 'a'"),
+        (RemoteError(code="sold_out", type="Reject"), "sold_out (Reject)"),
         (RemoteError("no", code="refused", type="Reject"), "refused (Reject): no"),
     ],
 )
