@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import re
-import sys
 
 import pytest
 
-import sqs_orchestrator
-from sqs_orchestrator import aws_lambda, cli, testing
+from sqs_orchestrator import cli
 from sqs_orchestrator.cli import plain
 
 MOST = 300
@@ -32,13 +31,9 @@ def test_guide_needs_no_extra(guide: str, capsys: pytest.CaptureFixture[str]) ->
     assert capsys.readouterr().out == guide
 
 
-def test_names_in_the_guide_exist(guide: str) -> None:
+def test_what_examples_of_the_guide_import_is_public(guide: str) -> None:
     imported = re.findall(r"from (sqs_orchestrator[\w.]*) import (.+)", guide)
     assert len(imported) > 5
     for module, names in imported:
         for name in names.split(", "):
-            assert name in sys.modules[module].__all__
-    known = {*sqs_orchestrator.__all__, *aws_lambda.__all__, *testing.__all__}
-    errors = re.findall(r"`([A-Z]\w+(?:Error|Timeout|Lost|Closed|Denied|NotFound))`", guide)
-    assert set(errors) - {"ValueError"} <= known
-    assert {"RemoteError", "ReplyTimeout"} <= set(errors)
+            assert name in importlib.import_module(module).__all__
