@@ -6,6 +6,7 @@ import asyncio
 import gc
 import json
 import math
+import threading
 import traceback
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -778,6 +779,21 @@ async def test_twenty_requests_one_after_another_cost_two_calls_each_and_few_del
         await asyncio.sleep(3)
     calls = bench.faults.calls
     assert calls == {"SendMessageBatch": 20, "ReceiveMessage": 20, "DeleteMessageBatch": 2}
+
+
+async def test_request_that_waits_costs_no_task_and_no_thread(bench: Bench) -> None:
+    async def others(waiting: int) -> tuple[int, int]:
+        """How many tasks and threads there are beside those that ask."""
+        asking = [bench.task(bench.publisher.request("orders", n)) for n in range(waiting)]
+        await asyncio.sleep(5)
+        assert bench.publisher.statistics().pending == waiting
+        found = len(asyncio.all_tasks() - set(asking)), threading.active_count()
+        for task in asking:
+            task.cancel()
+        await asyncio.wait(asking)
+        return found
+
+    assert await others(1_000) == await others(1)
 
 
 async def test_idle_publisher_makes_no_call_but_heartbeats_and_sweeps(bench: Bench) -> None:
