@@ -16,6 +16,7 @@ from sqs_orchestrator.sqs.port import SendEntry
 from sqs_orchestrator.testing import MemoryServer, MemorySQS, connect
 from tests.docs.examples import find
 from tests.docs.test_examples import ROOT
+from tests.lambda_events import event
 
 PATH = ROOT / "docs" / "how-to" / "lambda.md"
 PAGE = PATH.read_text("utf-8")
@@ -142,24 +143,10 @@ async def test_function_makes_the_calls_that_its_role_allows_and_no_others() -> 
                 SendEntry("later", {}),
             ],
         )
-        records = [
-            {
-                "messageId": each.message_id,
-                "receiptHandle": each.receipt_handle,
-                "body": each.body,
-                "attributes": dict(each.system),
-                "messageAttributes": {
-                    name: {"dataType": value["DataType"], "stringValue": value["StringValue"]}
-                    for name, value in each.attributes.items()
-                },
-                "eventSource": "aws:sqs",
-                "eventSourceARN": f"arn:aws:sqs:eu-west-1:{ACCOUNT}:orders",
-            }
-            for each in await setting.receive(url, visibility_timeout=QUEUE["VisibilityTimeout"])
-        ]
+        batch = await setting.receive(url, visibility_timeout=QUEUE["VisibilityTimeout"])
         before = len(server.log)
         handler = lambda_handler(Poller(sqs, url, handle))
-        answer = await handler.handle({"Records": records})
+        answer = await handler.handle(event(f"arn:aws:sqs:eu-west-1:{ACCOUNT}:orders", batch))
         await handler.aclose()
     assert len(answer["batchItemFailures"]) == 1
     called = {

@@ -17,6 +17,7 @@ from sqs_orchestrator import Connection, Message, Poller, Publisher, connect
 from sqs_orchestrator.aws_lambda import LambdaHandler, lambda_handler
 from sqs_orchestrator.core import wire
 from sqs_orchestrator.testing import moto_server
+from tests.lambda_events import event
 from tests.servers import CREDENTIALS
 
 pytestmark = pytest.mark.server
@@ -62,22 +63,9 @@ async def events(sqs: Connection, queue: str, count: int) -> list[Any]:
     url = await sqs.queue_url(queue)
     found: list[Any] = []
     while len(found) < count:
-        for each in await sqs.port.receive(url, max_messages=1, wait_time=1):
-            attributes = {
-                name: {"stringValue": value["StringValue"], "dataType": value["DataType"]}
-                for name, value in each.attributes.items()
-            }
-            record = {
-                "messageId": each.message_id,
-                "receiptHandle": each.receipt_handle,
-                "body": each.body,
-                "attributes": dict(each.system),
-                "messageAttributes": attributes,
-                "eventSource": "aws:sqs",
-                "eventSourceARN": f"arn:aws:sqs:us-east-1:123456789012:{queue}",
-                "awsRegion": "us-east-1",
-            }
-            found.append({"Records": [record]})
+        batch = await sqs.port.receive(url, max_messages=1, wait_time=1)
+        if batch:
+            found.append(event(f"arn:aws:sqs:us-east-1:123456789012:{queue}", batch))
     return found
 
 
