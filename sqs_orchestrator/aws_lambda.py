@@ -82,7 +82,8 @@ def lambda_handler(
         loop_factory: Makes the event loop, such as `uvloop.new_event_loop`.
         report_failures: Whether the mapping has `ReportBatchItemFailures`. Without it, the only
             way to keep a message is to let the call fail: then, if some messages are to come
-            again, the function deletes the others itself, and raises.
+            again, the function deletes the others itself, and raises. Lambda then calls fewer
+            containers for a while.
 
     Raises:
         ValueError: There is no poller, or an argument is of a wrong type.
@@ -137,7 +138,8 @@ class LambdaHandler:
     def __call__(self, event: Mapping[str, Any], context: Context | None = None) -> BatchResponse:
         """Work on the messages of *event*; returns which of them should come again.
 
-        Replies have been sent when it returns. It ends before the time of *context* is over.
+        Replies have been sent when it returns. It ends before the time of *context* is over,
+        unless a handler blocks the event loop, or opening what the pollers need takes longer.
 
         Raises:
             ValueError: *event* is none of SQS, or of a queue that no poller is for. Lambda then
