@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import math
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -26,10 +27,11 @@ from .queues import StoredMessage
 __all__ = ["answer", "message", "run_until_idle", "sent"]
 
 PATIENCE: Final = 60.0
-"""Seconds for which `run_until_idle` waits at most, in real time."""
+"""Seconds for which `run_until_idle` waits at most, in real time. They count in virtual time too,
+which a handler that sends to its own queue without end lets pass no faster than real time."""
 
 VIRTUAL_PATIENCE: Final = 3600.0
-"""The same in virtual time, in which an hour passes in a moment."""
+"""The same in virtual time, in which an hour passes in a moment if nothing happens in it."""
 
 SHORTEST_LOOK: Final = 0.001
 LONGEST_LOOK: Final = 1.0
@@ -52,15 +54,16 @@ async def run_until_idle(poller: Poller, *, timeout: float | None = None) -> Pol
     Args:
         poller: A poller that has not run yet.
         timeout: Seconds to wait for that, by the loop's clock. By default an hour in virtual
-            time and a minute in real time.
+            time and a minute in real time. In virtual time, a minute in real time ends it too, or
+            *timeout* if that is longer and was passed.
 
     Returns:
         What the poller counted.
 
     Raises:
         TimeoutError: Something is left in the queue, such as a message whose handler always
-            fails, where the queue has no dead-letter queue. The text tells how often it was
-            received.
+            fails, where the queue has no dead-letter queue; or a handler sends to its own queue
+            without end. The text tells how often it was received, and how many were handled.
         QueueError: As `Poller.run` says.
         RuntimeError: The poller ran before.
 
@@ -68,10 +71,13 @@ async def run_until_idle(poller: Poller, *, timeout: float | None = None) -> Pol
     """
     check_type("poller", poller, Poller, "a Poller")
     loop = asyncio.get_running_loop()
+    really = PATIENCE
     if timeout is None:
         timeout = VIRTUAL_PATIENCE if isinstance(loop, VirtualTimeLoop) else PATIENCE
-    check_seconds("timeout", timeout)
-    until = loop.time() + timeout
+    else:
+        check_seconds("timeout", timeout)
+        really = max(PATIENCE, timeout)
+    until, began = loop.time() + timeout, time.monotonic()
     async with poller:
         url = await poller.sqs.queue_url(poller.queue)
         pause, before = SHORTEST_LOOK, poller.statistics()
@@ -81,6 +87,8 @@ async def run_until_idle(poller: Poller, *, timeout: float | None = None) -> Pol
                 break
             if loop.time() >= until:
                 raise TimeoutError(await _why(poller, url, timeout))
+            if time.monotonic() - began >= really:
+                raise TimeoutError(await _why(poller, url, really))
             pause = (
                 SHORTEST_LOOK if now.received > before.received else min(2 * pause, LONGEST_LOOK)
             )
@@ -103,7 +111,7 @@ async def _why(poller: Poller, url: str, timeout: float) -> str:
     now = poller.statistics()
     text = (
         f"after {timeout:g} s {await _left(poller.sqs, url)} messages are left in"
-        f" {poller.queue!r}, and {now.running} handlers run"
+        f" {poller.queue!r}, {now.running} handlers run, and {now.handled} messages were handled"
     )
     if isinstance(poller.sqs, MemoryConnection):
         stored = poller.sqs.server.messages(url)

@@ -29,6 +29,7 @@ from sqs_orchestrator.testing import (
     MemorySQS,
     answer,
     connect,
+    helpers,
     message,
     run_until_idle,
     sent,
@@ -199,6 +200,21 @@ async def test_run_until_idle_says_what_never_ends(
     await publisher.send("orders", "one")
     with pytest.raises(TimeoutError, match=r"after 100 s .* 'orders'.*'one' 1\d times"):
         await run_until_idle(Poller(memory, "orders", fail), timeout=100)
+
+
+async def test_run_until_idle_ends_what_feeds_itself_without_an_hour_passing(
+    memory: MemoryConnection, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(helpers, "PATIENCE", 0.2)
+
+    async def handle(message: Message) -> None:
+        await publisher.send("orders", "again")
+
+    await publisher.send("orders", "one")
+    with pytest.raises(TimeoutError, match=r"after 0\.2 s .*, and [1-9]\d* messages were handled"):
+        async with asyncio.timeout(60):  # which passes in about as many real seconds
+            await run_until_idle(Poller(memory, "orders", handle))
+    assert now() < 60
 
 
 async def test_run_until_idle_says_which_handlers_never_end(
