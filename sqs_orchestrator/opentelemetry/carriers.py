@@ -14,9 +14,12 @@ from opentelemetry import propagate, trace
 from opentelemetry.context import Context
 from opentelemetry.propagators.textmap import Getter
 
+from ..core.attributes import to_attributes
 from ..core.limits import MESSAGE_ATTRIBUTES
+from ..core.wire import RESERVED
 from ..drafts import Draft
 from ..errors import InvalidMessage, MessageTooLarge
+from .sparing import extracted, injected
 
 MOST_OWN: Final = 6
 """The most that the library itself uses of them."""
@@ -42,7 +45,7 @@ def context_in(attributes: Mapping[str, Any]) -> Context:
     """The context that a message carries; an empty one where it carries none."""
     if not attributes:
         return Context()
-    return propagate.extract(attributes, Context(), _GETTER)
+    return extracted(attributes, _GETTER)
 
 
 def span_context_in(attributes: Mapping[str, Any]) -> trace.SpanContext | None:
@@ -54,11 +57,20 @@ def span_context_in(attributes: Mapping[str, Any]) -> trace.SpanContext | None:
 
 
 def attributes_for(context: Context) -> dict[str, str]:
-    """The attributes that carry *context*."""
-    carrier: dict[str, str] = {}
-    propagate.inject(carrier, context)
-    # SQS refuses empty values.
-    return {name: value for name, value in carrier.items() if value}
+    """The attributes that carry *context*, as far as SQS takes them."""
+    return {name: value for name, value in injected(context).items() if _fits(name, value)}
+
+
+def _fits(name: str, value: Any) -> bool:
+    """Whether it can be an attribute. Some propagators make names of the keys of baggage, with
+    spaces for example, for which SQS would refuse the message."""
+    if not isinstance(value, str) or not value:
+        return False
+    try:
+        to_attributes({name: value}, RESERVED)
+    except InvalidMessage:
+        return False
+    return True
 
 
 def without_context(attributes: Mapping[str, Any]) -> dict[str, Any]:
@@ -68,15 +80,32 @@ def without_context(attributes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def attempts(draft: Draft, carrier: Mapping[str, str]) -> Iterator[tuple[Draft, dict[str, str]]]:
-    """*draft* with the context in it, and with less and less of that: all, its first attribute
+    """*draft* with the context in it, and with less and less of that: all, what the trace needs
     (`traceparent`), nothing. Each with the part that is in it."""
-    own = draft.attributes
+    yield draft.replace(attributes={**draft.attributes, **carrier}), dict(carrier)
+    part = _needed(carrier)
+    if 0 < len(part) < len(carrier):
+        yield draft.replace(attributes={**draft.attributes, **part}), part
+    yield draft, {}
+
+
+def _needed(carrier: Mapping[str, str]) -> dict[str, str]:
+    """The part of *carrier* without which the trace would break: of `baggage` and `traceparent`
+    the latter, whichever comes first. Where each of several propagators has it, the first has."""
     part = dict(carrier)
-    while True:
-        yield draft.replace(attributes={**own, **part}) if part else draft, part
-        if not part:
-            return
-        part = dict(list(part.items())[:1]) if len(part) > 1 else {}
+    whole = _identity(part)
+    if whole is None:
+        return {}
+    for name in reversed(list(carrier)):
+        rest = {each: value for each, value in part.items() if each != name}
+        if _identity(rest) == whole:
+            part = rest
+    return part
+
+
+def _identity(attributes: Mapping[str, Any]) -> tuple[int, int, int] | None:
+    found = span_context_in(attributes)
+    return None if found is None else (found.trace_id, found.span_id, found.trace_flags)
 
 
 def for_want_of_room(error: Exception, draft: Draft, part: Mapping[str, str]) -> bool:

@@ -46,6 +46,7 @@ from .carriers import (
 )
 from .conventions import Attributes, Destination, destination
 from .instruments import Instruments, Observed
+from .sparing import begin, end, record
 
 __all__ = ["Telemetry"]
 
@@ -137,7 +138,7 @@ class Telemetry:
             return message_id
         finally:
             detach(token)
-            span.end()
+            end(span)
 
     async def _request(
         self, draft: Draft, call_next: Callable[[Draft], Awaitable[Any]], to: Destination
@@ -152,7 +153,7 @@ class Telemetry:
         else:
             created = self._start("create", to, SpanKind.PRODUCER, context, draft)
             carrier = attributes_for(_within(created, context))
-            created.end()
+            end(created)
         measures, facts = self._measures, to.for_metrics
         measures.request_began(to)
         began, token = time.perf_counter(), attach(context)
@@ -173,7 +174,7 @@ class Telemetry:
         finally:
             detach(token)
             span.set_attribute(names.OUTCOME, outcome)
-            span.end()
+            end(span)
             measures.request_ended(to)
             more: Attributes = {names.OUTCOME: outcome}
             if failed is not None:
@@ -221,7 +222,8 @@ class Telemetry:
             facts[names.MESSAGE_TYPE] = message.message_type
         if message.receive_count > 1:
             facts[names.RECEIVE_COUNT] = message.receive_count
-        span = self._tracer.start_span(
+        span = begin(
+            self._tracer,
             to.named("process"),
             parent,
             SpanKind.CONSUMER,
@@ -250,7 +252,7 @@ class Telemetry:
         finally:
             detach(token)
             span.set_attribute(names.OUTCOME, outcome)
-            span.end()
+            end(span)
             measures.handler_ended(to, working)
             more: Attributes = {names.OPERATION_NAME: "process"}
             if failed is not None:
@@ -278,8 +280,13 @@ class Telemetry:
             if len({each.context.trace_id for each in links}) == 1:
                 parent = trace.NonRecordingSpan(links[0].context)
                 context = trace.set_span_in_context(parent, context)
-        span = self._tracer.start_span(
-            to.named(call.operation), context, SpanKind.CLIENT, _facts_of(call, to), links
+        span = begin(
+            self._tracer,
+            to.named(call.operation),
+            context,
+            SpanKind.CLIENT,
+            _facts_of(call, to),
+            links,
         )
         began, token = time.perf_counter(), attach(_within(span, context))
         failed: str | None = None
@@ -296,7 +303,7 @@ class Telemetry:
             return result
         finally:
             detach(token)
-            span.end()
+            end(span)
             self._measure(call, to, time.perf_counter() - began, failed)
             if batch:
                 self._measure_batch(call, to, results, failed)
@@ -317,7 +324,8 @@ class Telemetry:
             return received
         finally:
             if received or isinstance(failure, Exception):
-                span = self._tracer.start_span(
+                span = begin(
+                    self._tracer,
                     to.named(call.operation),
                     Context(),
                     SpanKind.CLIENT,
@@ -331,7 +339,7 @@ class Telemetry:
                             span.add_link(creator)
                 if failure is not None:
                     _fail(span, failure)
-                span.end()
+                end(span)
             self._measure(call, to, time.perf_counter() - began, failed)
             if failure is None:
                 facts = {**to.for_metrics, names.OPERATION_NAME: call.operation}
@@ -378,7 +386,7 @@ class Telemetry:
             facts[names.CONVERSATION_ID] = draft.correlation_id
         if draft.message_type is not None:
             facts[names.MESSAGE_TYPE] = draft.message_type
-        return self._tracer.start_span(to.named(operation), context, kind, facts, links)
+        return begin(self._tracer, to.named(operation), context, kind, facts, links)
 
 
 def _within(span: Span, context: Context | None = None) -> Context:
@@ -434,5 +442,5 @@ def _fail(span: Span, error: BaseException, kind: str | None = None) -> str:
     if span.is_recording():
         span.set_attribute(names.ERROR_TYPE, kind or name)
         span.set_status(Status(StatusCode.ERROR, name))
-        span.record_exception(error)
+        record(span, error)
     return kind or name

@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
 import pytest_asyncio
-from opentelemetry import baggage, trace
-from opentelemetry.context import attach, detach
+from opentelemetry import baggage, propagate, trace
+from opentelemetry.baggage.propagation import W3CBaggagePropagator
+from opentelemetry.context import Context, attach, detach
 from opentelemetry.metrics import NoOpMeterProvider
+from opentelemetry.propagators.composite import CompositePropagator
+from opentelemetry.propagators.textmap import TextMapPropagator
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import (
     NoOpTracer,
@@ -23,6 +27,7 @@ from opentelemetry.trace import (
     StatusCode,
     TraceState,
 )
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from sqs_orchestrator import (
     NO_REPLY,
@@ -91,6 +96,17 @@ async def bench(server: MemoryServer) -> AsyncIterator[Bench]:
         await stack.enter_async_context(made.publisher)
         await made.publisher.ready()
         yield made
+
+
+Propagators = Callable[..., None]
+
+
+@pytest.fixture
+def propagators() -> Iterator[Propagators]:
+    """Configures the propagators of the program, for this test."""
+    before = propagate.get_global_textmap()
+    yield lambda *several: propagate.set_global_textmap(CompositePropagator(list(several)))
+    propagate.set_global_textmap(before)
 
 
 async def echo(message: Message) -> str:
@@ -433,6 +449,17 @@ async def test_where_there_is_room_for_one_it_is_the_traceparent(bench: Bench) -
     assert bench.recorded.total("sqs_orchestrator.context.dropped") == 1
 
 
+async def test_where_there_is_room_for_one_it_is_the_traceparent_after_baggage_too(
+    bench: Bench, propagators: Propagators
+) -> None:
+    propagators(W3CBaggagePropagator(), TraceContextTextMapPropagator())
+    token = attach(baggage.set_baggage("tenant", "a"))
+    await bench.publisher.send("orders", "b", attributes=attributes(9))
+    detach(token)
+    (one,) = sent(bench.sqs, "orders")
+    assert set(one.attributes) - set(attributes(9)) == {"traceparent"}
+
+
 async def test_the_reply_keeps_its_own_attributes_before_the_context(bench: Bench) -> None:
     async def handle(message: Message) -> str:
         message.reply_attributes.update(attributes(int(message.body)))
@@ -456,6 +483,101 @@ async def test_a_message_of_the_largest_size_goes_without_the_context(bench: Ben
         await bench.publisher.send("orders", "x" * (MESSAGE_BYTES + 1))
     assert bench.recorded.total("sqs_orchestrator.context.dropped") == 1
     assert len(sent(bench.sqs, "orders")) == 1
+
+
+# -------------------------------------------------------- what OpenTelemetry's parts do wrong
+
+
+class Propagator(TextMapPropagator):
+    """One of the program's own, which writes what a test says, or fails."""
+
+    def __init__(self, written: dict[str, Any], *, reads: bool = True, writes: bool = True) -> None:
+        self._written, self._reads, self._writes = written, reads, writes
+
+    def extract(self, carrier: Any, context: Context | None = None, getter: Any = None) -> Context:
+        if not self._reads:
+            raise ValueError("it is no hexadecimal number")
+        return context or Context()
+
+    def inject(self, carrier: Any, context: Context | None = None, setter: Any = None) -> None:
+        if not self._writes:
+            raise ValueError("it has no such key")
+        carrier.update(self._written)
+
+    @property
+    def fields(self) -> set[str]:
+        return set(self._written)
+
+
+class Processor(SpanProcessor):
+    """One of the program's own, which fails at the start or at the end of each span."""
+
+    def __init__(self, at: str) -> None:
+        self._at = at
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        if self._at == "start":
+            raise ValueError("the processor is broken")
+
+    def on_end(self, span: ReadableSpan) -> None:
+        if self._at == "end":
+            raise ValueError("the processor is broken")
+
+
+@pytest.mark.parametrize(
+    "written",
+    [{"uberctx-user id": "5"}, {"user": "a\x00b"}, {"user": ["5"]}, {"user": ""}],
+    ids=["name", "character", "type", "empty"],
+)
+async def test_what_no_attribute_can_carry_is_left_out(
+    bench: Bench, propagators: Propagators, written: dict[str, Any]
+) -> None:
+    propagators(TraceContextTextMapPropagator(), Propagator(written))
+    await bench.work(echo)
+    reply = await bench.publisher.request("orders", "one", timeout=5)
+    (message,) = sent(bench.sqs, "orders")
+    assert set(message.attributes) == set(reply.attributes) == {"traceparent"}
+
+
+@pytest.mark.parametrize("fault", [{"reads": False}, {"writes": False}])
+async def test_propagator_that_fails_breaks_no_request(
+    bench: Bench, propagators: Propagators, caplog: pytest.LogCaptureFixture, fault: dict[str, bool]
+) -> None:
+    propagators(TraceContextTextMapPropagator(), Propagator({}, **fault))
+    poller = await bench.work(echo)
+    assert (await bench.publisher.request("orders", "one", timeout=5)).body == "one"
+    await until(lambda: poller.statistics().deleted == 1)
+    assert poller.statistics().redelivered == 0
+    assert {each.name for each in caplog.records} == {"sqs_orchestrator.opentelemetry.sparing"}
+    assert "a propagator could not" in caplog.text
+
+
+@pytest.mark.parametrize("at", ["start", "end"])
+async def test_span_processor_that_fails_breaks_no_request(
+    bench: Bench, caplog: pytest.LogCaptureFixture, at: str
+) -> None:
+    bench.recorded.tracer_provider.add_span_processor(Processor(at))
+    poller = await bench.work(echo)
+    assert (await bench.publisher.request("orders", "one", timeout=5)).body == "one"
+    await until(lambda: poller.statistics().deleted == 1)
+    assert poller.statistics().redelivered == 0
+    assert bench.recorded.total("sqs_orchestrator.requests.pending") == 0
+    assert bench.recorded.total("sqs_orchestrator.handlers.running") == 0
+    assert {each.name for each in caplog.records} == {"sqs_orchestrator.opentelemetry.sparing"}
+
+
+async def test_error_without_a_text_is_still_that_error(bench: Bench) -> None:
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("it has no text")
+
+    async def handle(message: Message) -> None:
+        raise Mute
+
+    await bench.work(handle)
+    with pytest.raises(RemoteError, match="Mute"):
+        await bench.publisher.request("orders", "one", timeout=5)
+    assert facts(bench.recorded.one("process orders"))["error.type"] == "Mute"
 
 
 # ----------------------------------------------------------------------------- failures
