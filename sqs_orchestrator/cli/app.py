@@ -7,6 +7,7 @@ import io
 import os
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 from cyclopts import App, CycloptsError
@@ -64,6 +65,7 @@ def make_app() -> App:
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command; returns the exit code."""
+    _open_what_is_closed()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A terminal that knows ASCII only should see a ✓ as something, not as an error.
@@ -86,6 +88,14 @@ def run(arguments: Sequence[str]) -> int:
     except Exception as error:
         return ended_by(error)
     return code_of(result)
+
+
+def _open_what_is_closed() -> None:
+    """Whoever started this may have closed a standard stream, and Python has `None` in its place.
+    In this order each gets its own number again, which else the next socket would get."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115
 
 
 def code_of(result: Any) -> int:

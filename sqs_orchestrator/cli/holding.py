@@ -37,6 +37,9 @@ class Holding:
         self._url = url
         self._hold = hold
         self._handles: dict[str, str] = {}
+        self.hides = False
+        """Whether more messages may stand behind those that it holds: in a FIFO queue SQS shows no
+        others of a group meanwhile, nor more than ten of it at once (ReceiveMessage)."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -73,6 +76,7 @@ class Holding:
             # them there are no others.
             again += len(received)
             if not received or again > len(seen):
+                self.hides = self._url.endswith(".fifo") and bool(self._handles)
                 return
 
     async def _receive(self, count: int) -> list[Received]:
@@ -96,6 +100,11 @@ class Holding:
     def _note(self, received: Iterable[Received]) -> None:
         for each in received:
             self._handles[each.message_id] = each.receipt_handle
+
+    def say_what_is_hidden(self) -> None:
+        """Note, after `batches`, that those were perhaps not all."""
+        if self.hides:
+            note("there may be more: a FIFO queue shows none behind those, in their groups")
 
     def forget(self, message_id: str) -> None:
         """It is not to be given back: it was deleted."""

@@ -63,6 +63,7 @@ async def peek(
             print_json(facts)
         else:
             _show(facts, full, sqs.port.clock.now())
+        holding.say_what_is_hidden()
     return 0
 
 

@@ -128,7 +128,9 @@ async def redrive(
                     for each in batch
                     if wanted.takes(facts := facts_of(each))
                 ][:limit]
-                return _show(found, target, common)
+                _show(found, target, common)
+                holding.say_what_is_hidden()
+                return 0
             moving = _Moving(sqs, holding, source, target)
             moved = await moving.run(wanted, limit, rate)
     facts = {"from": queue_name_of(source), "to": queue_name_of(target), **vars(moved)}
@@ -267,7 +269,7 @@ def _entry(received: Received, *, fifo: bool) -> SendEntry:
     )
 
 
-def _show(found: Sequence[dict[str, Any]], target: str, common: Common) -> int:
+def _show(found: Sequence[dict[str, Any]], target: str, common: Common) -> None:
     if common.json:
         print_json({"to": queue_name_of(target), "would_send": found})
     else:
@@ -277,4 +279,3 @@ def _show(found: Sequence[dict[str, Any]], target: str, common: Common) -> int:
         ]
         print_table(["id", "type", "why rejected", "body"], rows)
         note(f"{counted(len(found), 'message')} would be sent back to {queue_name_of(target)}")
-    return 0

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -166,6 +167,33 @@ async def test_reader_that_has_enough_is_no_error(shell: Shell, queue: str) -> N
     os.close(writing)
     done = await command.ended()
     assert (done.code, done.err) == (1, "")
+
+
+@pytest.mark.parametrize(
+    ("closed", "arguments", "code", "err"),
+    [
+        ("<&-", ["{queue}"], 1, "error: the body is empty"),
+        (">&-", ["{queue}", "x"], 0, ""),
+        ("2>&-", ["or ders", "x"], 2, ""),
+        ("<&- >&- 2>&-", ["or ders", "x"], 2, ""),
+    ],
+)
+async def test_standard_stream_that_is_closed_is_an_empty_one(
+    shell: Shell, queue: str, closed: str, arguments: list[str], code: int, err: str
+) -> None:
+    command = f'exec {sys.executable} -W error -m sqs_orchestrator "$@" {closed}'
+    process = await asyncio.create_subprocess_exec(
+        *("/bin/sh", "-c", command, "sh", "send"),
+        *(each.format(queue=queue) for each in arguments),
+        env=shell.environment,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    said, complained = await process.communicate()
+    assert (process.returncode, said) == (code, b"")
+    assert complained.decode().startswith(err)
+    assert "Traceback" not in complained.decode()
 
 
 async def in_flight(sqs: so.Connection, queue: str, count: int) -> None:

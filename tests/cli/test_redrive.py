@@ -156,6 +156,31 @@ async def test_redrive_of_fifo_queues_keeps_groups_and_is_not_doubled_by_lost_an
     ]
 
 
+async def test_looking_at_a_fifo_queue_says_that_there_may_be_more(
+    call: Call, memory: MemoryServer, port: MemorySQS, orders: str
+) -> None:
+    async with connect_in_memory(memory) as sqs:
+        url = await sqs.create_queue("orders.fifo", fifo=True, dead_letter_queue=True)
+    dead = url.replace("orders.fifo", "orders_dlq.fifo")
+    for tens in range(3):
+        entries = [
+            SendEntry(f"{tens}{ones}", group_id="g", deduplication_id=f"{tens}{ones}")
+            for ones in range(10)
+        ]
+        await port.send(dead, entries)
+    for arguments in (["redrive", "orders.fifo", "--dry-run"], ["peek", dead, "-n", "30"]):
+        done = await call(*arguments, "--json")
+        shown = done.json["would_send"] if arguments[0] == "redrive" else done.json
+        assert len(shown) < 30
+        assert "there may be more" in done.err
+    assert len(memory.messages(dead)) == 30
+    assert memory.messages("orders.fifo") == []
+    # Others hide none.
+    await dead_letter(port, f"{orders}_dlq")
+    for arguments in (["redrive", "orders", "--dry-run"], ["peek", f"{orders}_dlq"]):
+        assert "there may be more" not in (await call(*arguments)).err
+
+
 async def test_redrive_says_which_queue_it_cannot_find(
     call: Call, memory: MemoryServer, port: MemorySQS, orders: str
 ) -> None:
