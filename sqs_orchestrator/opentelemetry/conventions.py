@@ -48,7 +48,14 @@ OPERATION_TYPES: Final = {
 # Reply queues have such an id in their names, those of the Java client and of others too.
 _ID = re.compile(r"[0-9a-f]{8}(-?[0-9a-f]{4}){3}-?[0-9a-f]{12}", re.IGNORECASE)
 
+MOST_QUEUES: Final = 1000
+"""Queues that metrics tell apart. Whoever sends a request names the queue of its reply, and could
+have each message fill the memory with series of its own."""
+
 Attributes = dict[str, str | int | bool]
+
+TOLD_APART: Final[set[tuple[tuple[str, str | int | bool], ...]]] = set()
+"""Those that metrics have told apart so far."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,4 +99,11 @@ def destination(queue: str) -> Destination:
             for_spans[SERVER_ADDRESS] = for_metrics[SERVER_ADDRESS] = host
         if port is not None:
             for_spans[SERVER_PORT] = for_metrics[SERVER_PORT] = port
-    return Destination(tuple(for_metrics.items()), shown, for_spans, for_metrics)
+    key = tuple(for_metrics.items())
+    if key not in TOLD_APART:
+        if len(TOLD_APART) < MOST_QUEUES:
+            TOLD_APART.add(key)
+        else:
+            for_metrics = {SYSTEM: "aws_sqs"}
+            key = tuple(for_metrics.items())
+    return Destination(key, shown, for_spans, for_metrics)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from sqs_orchestrator.opentelemetry import conventions
 from sqs_orchestrator.opentelemetry.conventions import destination
 
 URL = "https://sqs.eu-west-1.amazonaws.com/123456789012/orders"
@@ -66,3 +67,18 @@ def test_what_cannot_be_read_is_left_out(queue: str) -> None:
     to = destination(queue)
     assert "server.address" not in to.for_spans
     assert to.named("process") == ("process orders" if queue else "process")
+
+
+def test_invented_queues_share_one_series_of_metrics_once_there_are_many(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(conventions, "MOST_QUEUES", len(conventions.TOLD_APART) + 10)
+    monkeypatch.setattr(conventions, "TOLD_APART", set(conventions.TOLD_APART))
+    before = destination("known-before-them")
+    seen = {destination(f"sqs_orchestrator_reply_{number}") for number in range(3000)}
+    assert len(seen) == 10
+    other = destination("sqs_orchestrator_reply_2999")
+    assert other.for_metrics == {"messaging.system": "aws_sqs"}
+    assert other.for_spans["messaging.destination.name"] == "sqs_orchestrator_reply_2999"
+    assert destination("known-before-them") == before
+    destination.cache_clear()  # of what only this test has seen so
