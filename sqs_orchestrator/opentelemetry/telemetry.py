@@ -31,7 +31,7 @@ from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, Tracer
 
 from .._version import __version__
 from ..drafts import Draft
-from ..errors import InvalidMessage, MessageTooLarge, RemoteError, ReplyTimeout
+from ..errors import InvalidMessage, MessageTooLarge, QueueNotFound, RemoteError, ReplyTimeout
 from ..message import Message, Reply
 from ..results import Reject, Retry
 from ..sqs.wrapping import Call
@@ -297,7 +297,10 @@ class Telemetry:
                 results = result
                 failed = _mark_failures(span, results)
         except BaseException as error:
-            failed = _fail(span, error)
+            # That there is no such queue is what was asked. Whether it is an error, whoever asked
+            # says: a reply queue's name is asked for before it exists, for SQS's time.
+            if call.operation != "GetQueueUrl" or not isinstance(error, QueueNotFound):
+                failed = _fail(span, error)
             raise
         else:
             return result

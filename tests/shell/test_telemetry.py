@@ -37,6 +37,7 @@ from sqs_orchestrator import (
     Poller,
     Publisher,
     QueueError,
+    QueueNotFound,
     Reject,
     RemoteError,
     ReplyQueue,
@@ -672,6 +673,24 @@ async def test_a_call_that_fails_says_why_and_which_attempt_it_was(bench: Bench)
     assert second.status.status_code is StatusCode.UNSET
     sent_messages = bench.recorded.measured("messaging.client.sent.messages")
     assert sorted(sent_messages.values()) == [1, 1]
+
+
+async def test_a_queue_that_is_asked_for_and_not_there_is_no_error_of_the_call(
+    bench: Bench,
+) -> None:
+    with pytest.raises(QueueNotFound):
+        await bench.publisher.send("nowhere", "a")
+    asked = bench.recorded.one("GetQueueUrl nowhere")
+    assert asked.status.status_code is StatusCode.UNSET
+    assert "error.type" not in facts(asked)
+    (sent,) = bench.recorded.named("send nowhere")
+    assert sent.status.status_code is StatusCode.ERROR
+    bench.server.faults.fail("GetQueueUrl", Throttled, times=1)
+    await bench.sqs.create_queue("later")
+    await bench.publisher.send("later", "b")
+    refused, answered = bench.recorded.named("GetQueueUrl later")
+    assert facts(refused)["error.type"] == "Throttled"
+    assert answered.status.status_code is StatusCode.UNSET
 
 
 # ------------------------------------------------------------------------------ metrics
