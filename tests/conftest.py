@@ -26,6 +26,7 @@ import pytest
 from botocore.loaders import create_loader
 from hypothesis import settings
 
+from tests.servers import SERVERS as KNOWN
 from tests.servers import Missing, chosen_server
 
 # No deadlines: they would judge how busy the machine is. `ci` is Hypothesis's own profile.
@@ -139,9 +140,9 @@ def look(config: pytest.Config, need: str) -> None:
         find_faketime()
 
 
-HELP = """\
-SQS_ENDPOINT_URL names an SQS server of your own that runs already; SQS_SERVER one to start: moto, \
-fauxqs or elasticmq.
+HELP = f"""\
+SQS_ENDPOINT_URL names an SQS server of your own that runs already; SQS_SERVER one to start: \
+{", ".join(KNOWN)}.
 `-m "not server"` leaves these tests out."""
 
 

