@@ -6,7 +6,8 @@ there by the stock client and by the lean path.
                                                                 SQS_SERVER may say what it is
 
 Where a server is known to differ from SQS, the test says so with `@deviates`, and has to fail
-there: so a server that was mended shows itself.
+there: so a server that was mended shows itself. The table of `docs/reference/servers.md` has the
+same reasons.
 """
 
 from __future__ import annotations
@@ -38,10 +39,6 @@ SERVER = os.environ.get("SQS_SERVER") or (
     "server" if os.environ.get("SQS_ENDPOINT_URL") else "moto"
 )
 LEAN = "-lean"
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "deviates(*servers, reason): differs from SQS there")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

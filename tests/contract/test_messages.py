@@ -190,7 +190,7 @@ async def test_extended_message_stays_hidden(sqs: SQS, make_queue: MakeQueue) ->
     assert await sqs.receive(url, wait_time=3) == []
 
 
-@pytest.mark.deviates("elasticmq", reason="hides a message for any time")
+@pytest.mark.deviates("elasticmq", "localstack", "ministack", reason="hides a message for any time")
 async def test_visibility_beyond_twelve_hours_fails_its_entry(
     sqs: SQS, make_queue: MakeQueue
 ) -> None:
@@ -222,7 +222,7 @@ async def test_late_delete_still_deletes(sqs: SQS, make_queue: MakeQueue) -> Non
     assert await sqs.receive(url, wait_time=1) == []
 
 
-@pytest.mark.deviates("elasticmq", reason="forgets the handles of what was deleted")
+@pytest.mark.deviates("elasticmq", "ministack", reason="forgets the handles of what was deleted")
 async def test_delete_twice_is_no_failure(sqs: SQS, make_queue: MakeQueue) -> None:
     url = await make_queue()
     await send(sqs, url, "x")
@@ -232,6 +232,7 @@ async def test_delete_twice_is_no_failure(sqs: SQS, make_queue: MakeQueue) -> No
 
 
 @pytest.mark.deviates("fauxqs", reason="takes any receipt handle")
+@pytest.mark.deviates("localstack", reason="says that it is not the sender's fault")
 async def test_bad_receipt_handle_fails_its_entry_only(sqs: SQS, make_queue: MakeQueue) -> None:
     url = await make_queue()
     await send(sqs, url, "x")
@@ -267,11 +268,10 @@ async def test_deleted_message_cannot_be_hidden(sqs: SQS, make_queue: MakeQueue)
 TEXT = {"DataType": "String", "StringValue": "v"}
 
 
-def bad_attributes(name: str, attributes: Attributes, elasticmq: str = "") -> ParameterSet:
-    """A case; *elasticmq*: how that deviates."""
-    marks = [pytest.mark.deviates("fauxqs", reason="does not look at attributes")]
-    if elasticmq:
-        marks.append(pytest.mark.deviates("elasticmq", reason=elasticmq))
+def bad_attributes(name: str, attributes: Attributes, **deviations: str) -> ParameterSet:
+    """A case; *deviations*: how other servers deviate, by their names."""
+    marks = [pytest.mark.deviates("fauxqs", "ministack", reason="does not look at attributes")]
+    marks += [pytest.mark.deviates(each, reason=how) for each, how in deviations.items()]
     return pytest.param(SendEntry("x", attributes), id=name, marks=marks)
 
 
@@ -279,14 +279,28 @@ def bad_attributes(name: str, attributes: Attributes, elasticmq: str = "") -> Pa
 @pytest.mark.parametrize(
     "bad",
     [
-        pytest.param(SendEntry("\x00"), id="character"),
-        bad_attributes("number", {"n": {"DataType": "Number", "StringValue": "no number"}}),
-        bad_attributes("count", {f"a{number}": TEXT for number in range(11)}),
+        pytest.param(
+            SendEntry("\x00"),
+            id="character",
+            marks=pytest.mark.deviates(
+                "localstack", reason="a bad character is not the sender's fault"
+            ),
+        ),
+        bad_attributes(
+            "number",
+            {"n": {"DataType": "Number", "StringValue": "no number"}},
+            localstack="takes numbers that are none",
+        ),
+        bad_attributes(
+            "count",
+            {f"a{number}": TEXT for number in range(11)},
+            localstack="takes more than ten attributes",
+        ),
         bad_attributes("name", {"AWS.x": TEXT}, elasticmq="takes names that are AWS's own"),
         bad_attributes(
             "type",
             {"a": {"DataType": "Strange", "StringValue": "v"}},
-            elasticmq="refuses the whole batch",
+            elasticmq="refuses the whole batch for a bad type",
         ),
         bad_attributes("empty value", {"a": {"DataType": "String", "StringValue": ""}}),
     ],
@@ -304,6 +318,7 @@ async def test_refused_entry_leaves_the_others_alone(
 
 @pytest.mark.deviates("moto", reason="refuses the whole batch")
 @pytest.mark.deviates("elasticmq", reason="queues have no limit of their own")
+@pytest.mark.deviates("localstack", reason="it is an InvalidParameterValueException there")
 async def test_message_beyond_the_queues_limit_fails_its_entry(
     sqs: SQS, make_queue: MakeQueue
 ) -> None:
@@ -435,6 +450,7 @@ async def test_fifo_wants_a_deduplication_id(sqs: SQS, make_queue: MakeQueue) ->
     assert result.code == "InvalidParameterValue"
 
 
+@pytest.mark.deviates("localstack", reason="it is an InvalidParameterValue there")
 async def test_fifo_wants_a_group_id(sqs: SQS, make_queue: MakeQueue) -> None:
     url = await make_queue("a.fifo", {"ContentBasedDeduplication": "true"})
     try:
@@ -445,6 +461,7 @@ async def test_fifo_wants_a_group_id(sqs: SQS, make_queue: MakeQueue) -> None:
     assert result.code == "MissingParameter"
 
 
+@pytest.mark.deviates("localstack", reason="it is an InvalidParameterValueException there")
 async def test_fifo_refuses_a_delay(sqs: SQS, make_queue: MakeQueue) -> None:
     url = await make_queue("a.fifo", {"ContentBasedDeduplication": "true"})
     try:

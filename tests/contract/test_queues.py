@@ -43,7 +43,7 @@ async def test_create_queue_refuses_other_attributes(sqs: SQS, make_queue: MakeQ
 
 
 @pytest.mark.deviates(
-    "moto", "fauxqs", "elasticmq", reason="a deleted queue's name is free at once"
+    *("moto", "fauxqs", "elasticmq", "localstack", "ministack"), reason="it is free at once"
 )
 async def test_create_queue_refuses_a_name_just_deleted(sqs: SQS, make_queue: MakeQueue) -> None:
     await sqs.delete_queue(await make_queue("queue"))
@@ -52,7 +52,7 @@ async def test_create_queue_refuses_a_name_just_deleted(sqs: SQS, make_queue: Ma
     assert caught.value.code == "QueueDeletedRecently"
 
 
-takes_any_name = pytest.mark.deviates("fauxqs", reason="takes any name")
+takes_any_name = pytest.mark.deviates("fauxqs", "ministack", reason="takes any name")
 
 
 @pytest.mark.parametrize(
@@ -71,19 +71,25 @@ async def test_create_queue_refuses_a_bad_name(sqs: SQS, name: str) -> None:
     assert caught.value.operation == "CreateQueue"
 
 
-@pytest.mark.deviates("moto", "fauxqs", reason="makes a standard queue, or a FIFO queue")
+@pytest.mark.deviates(
+    "moto", "fauxqs", "ministack", reason="makes a standard queue, or a FIFO queue"
+)
 async def test_create_queue_refuses_a_fifo_name_without_fifo(sqs: SQS, prefix: str) -> None:
     with pytest.raises(QueueError):
         await sqs.create_queue(f"{prefix}queue.fifo", {}, {})
+
+
+takes_any_value = pytest.mark.deviates("localstack", reason="takes any value")
+passes_it_over = pytest.mark.deviates("fauxqs", "ministack", reason="passes over unknown names")
 
 
 @pytest.mark.deviates("moto", "elasticmq", reason="takes any attribute with any value")
 @pytest.mark.parametrize(
     ("attribute", "value"),
     [
-        ("VisibilityTimeout", "43201"),
-        ("MessageRetentionPeriod", "59"),
-        pytest.param("NoSuch", "1", marks=pytest.mark.deviates("fauxqs", reason="passes it over")),
+        pytest.param("VisibilityTimeout", "43201", marks=takes_any_value),
+        pytest.param("MessageRetentionPeriod", "59", marks=takes_any_value),
+        pytest.param("NoSuch", "1", marks=passes_it_over),
     ],
 )
 async def test_create_queue_refuses_a_bad_attribute(
@@ -169,6 +175,7 @@ async def test_list_queues_finds_none(sqs: SQS, prefix: str) -> None:
     assert listing.complete
 
 
+@pytest.mark.deviates("elasticmq", reason="lists all in one page")
 async def test_pages_of_a_listing_follow_each_other(
     sqs: SQS, make_queue: MakeQueue, prefix: str
 ) -> None:
