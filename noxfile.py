@@ -287,6 +287,39 @@ def faults(session: nox.Session) -> None:
         session.warn("NOT CHECKED on ElasticMQ, the strict server: it was left out.")
 
 
+SERVERS = ["moto", "fauxqs", "elasticmq", "localstack", "ministack"]
+
+
+@nox.session(default=False)
+def servers(session: nox.Session) -> None:
+    """Requester and worker on each server that imitates SQS, each with its known deviations.
+
+    Arguments after `--` choose some of them: `-- localstack ministack`. One that cannot run is a
+    failure, and the summary names it. LocalStack is large: its first run installs 200 MB.
+    """
+    chosen = session.posargs or SERVERS
+    unknown = sorted({*chosen} - {*SERVERS})
+    if unknown:
+        session.error(f"{', '.join(unknown)}: none of {', '.join(SERVERS)}")
+    install(session, "test", extras="[testing,cli]")
+    failed: dict[str, str] = {}
+    for server in chosen:
+        session.log(f"on {server}")
+        # What else is set outside would have it run something else.
+        unset = dict.fromkeys(["SQS_ENDPOINT_URL", "SQS_ORCHESTRATOR_LEAN"])
+        env = {**unset, "PYTHONSAFEPATH": "1", "SQS_SERVER": server}
+        tests = ["tests/contract", "tests/integration", "tests/processes"]
+        try:
+            # Those that are about no server are the business of `tests`.
+            session.run("pytest", "-m", "server", *tests, env=env)
+        except nox.command.CommandFailed as error:
+            # What is missing is a usage error, since no test was run.
+            missing = str(error.reason).endswith("code 4")
+            failed[server] = "NOT CHECKED, it cannot run here" if missing else "FAILED"
+    if failed:
+        session.error("; ".join(f"{server}: {what}" for server, what in failed.items()))
+
+
 @nox.session(default=False)
 def soak(session: nox.Session) -> None:
     """A mixed load for a quarter of an hour: nothing may grow. `tests` runs a minute."""
