@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import importlib.util
+import inspect
 import logging
 import os
 import signal
@@ -21,6 +22,7 @@ from cyclopts import Parameter
 
 from .._version import __version__
 from ..connection import Connection
+from ..errors import SQSOrchestratorError
 from ..health import Health
 from ..logs import about, get_logger
 from ..texts import printable
@@ -106,7 +108,7 @@ def worker(
             stack.enter_context(reporting(int(pipe), facts))
         elif health_port is not None:
             stack.enter_context(serving(health_host, health_port, lambda: [facts()]))
-        _run(_work(places, aws, lifeline, health), uvloop)
+        _run(_work(places, directory, aws, lifeline, health), uvloop)
     return 0
 
 
@@ -127,6 +129,7 @@ def _run(work: Coroutine[Any, Any, None], uvloop: bool) -> None:
 
 async def _work(
     places: Sequence[_Place],
+    directory: Path,
     aws: AWS,
     lifeline: str | None,
     health: dict[str, Callable[[], Health]],
@@ -136,10 +139,10 @@ async def _work(
         stop = partial(os.kill, os.getpid(), signal.SIGTERM)
         asyncio.get_running_loop().add_reader(int(lifeline), _stop_once, int(lifeline), stop)
     async with AsyncExitStack() as stack:
-        factories = [place.load() for place in places]
+        factories = [place.load(directory) for place in places]
         sqs = await stack.enter_async_context(aws.connect())
         pollers = [
-            await _made(stack, place, factory, sqs)
+            await _made(stack, place, factory, directory, sqs)
             for place, factory in zip(places, factories, strict=True)
         ]
         for place, poller in zip(places, pollers, strict=True):
@@ -199,7 +202,7 @@ class _Place:
             raise Usage(f"a poller is given as module:name, not {text!r}")
         return cls(module, name)
 
-    def load(self) -> Callable[[Connection], Any]:
+    def load(self, directory: Path) -> Callable[[Connection], Any]:
         """The function that makes the poller."""
         try:
             found: Any = importlib.import_module(self.module)
@@ -209,7 +212,8 @@ class _Place:
             raise Usage(f"there is no module {error.name!r}; --app-dir says where it is") from None
         except Exception as error:
             raise Failed(
-                f"{self.module} cannot be imported: {_where(error)}{type(error).__name__}: {error}"
+                f"{self.module} cannot be imported: {_where(error, directory)}"
+                f"{type(error).__name__}: {error}"
             ) from error
         for part in self.name.split("."):
             if not hasattr(found, part):
@@ -224,18 +228,37 @@ class _Place:
         return factory
 
 
-def _where(error: BaseException) -> str:
-    """The place in the application, since no traceback shows it."""
+def _where(
+    error: BaseException, directory: Path, factory: Callable[[Connection], Any] | None = None
+) -> str:
+    """The place in the application below *directory*, since no traceback shows it; that of
+    *factory*, which was called, if it did not begin."""
     frames = traceback.extract_tb(error.__traceback__)
     if isinstance(error, SyntaxError) or not frames:
         return ""
+    for frame in reversed(frames):
+        path = Path(frame.filename)
+        if path.is_relative_to(directory) and "site-packages" not in path.parts:
+            return f"{frame.filename}, line {frame.lineno}: "
+    code = getattr(inspect.unwrap(factory), "__code__", None) if factory is not None else None
+    if code is not None:
+        return f"{code.co_filename}, line {code.co_firstlineno}: "
     return f"{frames[-1].filename}, line {frames[-1].lineno}: "
 
 
 async def _made(
-    stack: AsyncExitStack, place: _Place, factory: Callable[[Connection], Any], sqs: Connection
+    stack: AsyncExitStack,
+    place: _Place,
+    factory: Callable[[Connection], Any],
+    directory: Path,
+    sqs: Connection,
 ) -> Poller:
     try:
         return await made(stack, factory, sqs)
     except NoPoller as error:
         raise Usage(f"{place} {error}") from None
+    except SQSOrchestratorError:
+        raise  # which says what to do
+    except Exception as error:
+        where = _where(error, directory, factory)
+        raise Failed(f"{place} failed: {where}{type(error).__name__}: {error}") from error

@@ -18,7 +18,7 @@ from .conftest import Command, Result, Shell
 
 pytestmark = pytest.mark.slow
 
-SHOP = """
+SHOP = r"""
 import asyncio, os
 from contextlib import asynccontextmanager
 from sqs_orchestrator import Poller
@@ -57,6 +57,20 @@ async def print_it(message):
     print(message.body)
 
 def wrong(sqs):
+    return 5
+
+def refusing(sqs):
+    return Poller(sqs, QUEUE, concurrency=0)
+
+async def failing(sqs):
+    raise RuntimeError("\x1b[31m no database")
+
+@asynccontextmanager
+async def unopened(sqs):
+    open(QUEUE + "/no-such-file")
+    yield
+
+def unlike():
     return 5
 
 number = 5
@@ -234,6 +248,10 @@ async def test_changed_file_is_loaded_anew(
         ("shop:nothing", 2, "shop has no 'nothing'"),
         ("shop:number", 2, "is no function that gets the connection"),
         ("shop:wrong", 2, "shop:wrong made no Poller, but int"),
+        ("shop:refusing", 1, "shop:refusing failed: {shop}, line 43: ValueError: concurrency "),
+        ("shop:failing", 1, "{shop}, line 46: RuntimeError: \\x1b[31m no database"),
+        ("shop:unopened", 1, "{shop}, line 50: FileNotFoundError: "),
+        ("shop:unlike", 1, "{shop}, line 53: TypeError: unlike() takes 0"),
         ("broken:orders", 1, "broken.py, line 2: ZeroDivisionError: division by zero"),
         ("lacking:orders", 1, "lacking cannot be imported: No module named 'no_such_package'"),
         ("shop:lost", 1, "no-such-queue"),
@@ -253,7 +271,7 @@ async def test_worker_that_cannot_work_ends_with_one_line(
     assert done.code == code
     errors = [line for line in done.err.splitlines() if line.startswith("error: ")]
     assert len(errors) in ({1} if not processes else {1, 2})
-    assert text in errors[0]
+    assert text.format(shop=shop / "shop.py") in errors[0]
 
 
 async def test_one_poller_that_fails_ends_the_others_after_their_work(
