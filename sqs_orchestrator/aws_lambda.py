@@ -134,6 +134,7 @@ class LambdaHandler:
         self._context = contextvars.copy_context()
         self._runner: asyncio.Runner | None = None
         self._workshop: _Workshop | None = None
+        self._turn = asyncio.Lock()
 
     def __call__(self, event: Mapping[str, Any], context: Context | None = None) -> BatchResponse:
         """Work on the messages of *event*; returns which of them should come again.
@@ -161,30 +162,43 @@ class LambdaHandler:
     async def handle(
         self, event: Mapping[str, Any], context: Context | None = None
     ) -> BatchResponse:
-        """The same in an event loop that runs already, as in tests: always in the same one."""
+        """The same in an event loop that runs already, as in tests: always in the same one.
+
+        Calls at the same time take turns, as those of Lambda do. The time of one that waits runs.
+        """
         seconds = math.inf
         if context is not None:
             seconds = context.get_remaining_time_in_millis() / 1000
-        loop = asyncio.get_running_loop()
-        end = loop.time() + seconds
+        end = asyncio.get_running_loop().time() + seconds
         batches = _batches(event)
         failures: list[BatchItemFailure] = []
-        if batches:
-            workshop = await self._open()
-            for arn, records in batches.items():
-                failures += await workshop.work(arn, records, max(0.0, end - loop.time()))
-            if failures and not self._report_failures:
-                failed = {failure["itemIdentifier"] for failure in failures}
-                # Lambda kills a function that does not end in time.
-                with anyio.move_on_after(end - loop.time() - MARGIN / 2):
-                    for arn, records in batches.items():
-                        done = [each for each in records if each["messageId"] not in failed]
-                        await workshop.delete(arn, done)
-                raise RuntimeError(
-                    f"{len(failures)} of {len(event['Records'])} messages are to come again"
-                    " (with ReportBatchItemFailures this would be no error)"
-                )
+        async with self._turn:
+            if batches:
+                failures = await self._work(batches, end)
         return {"batchItemFailures": failures}
+
+    async def _work(
+        self, batches: Mapping[str, Sequence[Mapping[str, Any]]], end: float
+    ) -> list[BatchItemFailure]:
+        """Work on batches until *end*; gives what should come again, or raises if that is not
+        reported."""
+        now = asyncio.get_running_loop().time
+        workshop = await self._open()
+        failures: list[BatchItemFailure] = []
+        for arn, records in batches.items():
+            failures += await workshop.work(arn, records, max(0.0, end - now()))
+        if failures and not self._report_failures:
+            failed = {failure["itemIdentifier"] for failure in failures}
+            # Lambda kills a function that does not end in time.
+            with anyio.move_on_after(end - now() - MARGIN / 2):
+                for arn, records in batches.items():
+                    done = [each for each in records if each["messageId"] not in failed]
+                    await workshop.delete(arn, done)
+            raise RuntimeError(
+                f"{len(failures)} of {sum(map(len, batches.values()))} messages are to come again"
+                " (with ReportBatchItemFailures this would be no error)"
+            )
+        return failures
 
     def close(self) -> None:
         """Close what was opened, and the event loop. Lambda does not: it ends the process."""
@@ -277,7 +291,6 @@ class _Workshop:
         engine = self._engines.get(arn)
         if engine is None:
             engine = self._engines[arn] = await self._engine(arn)
-        self._tell_time(engine, records)
         batch: list[Received] = []
         for record in records:
             try:
@@ -288,11 +301,13 @@ class _Workshop:
                     record["messageId"],
                     extra=about(engine.url, record["messageId"]),
                 )
+        self._tell_time(engine, batch)
         done = await work_off(engine, batch, max(0.0, end - loop.time()))
         failures: list[BatchItemFailure] = []
-        broken: set[Any] = set()
+        groups = {each.message_id: each.system.get("MessageGroupId") for each in batch}
+        broken: set[str] = set()
         for record in records:
-            group = (record.get("attributes") or {}).get("MessageGroupId")
+            group = groups.get(record["messageId"])
             if record["messageId"] in done and group not in broken:
                 continue
             failures.append({"itemIdentifier": record["messageId"]})
@@ -326,9 +341,9 @@ class _Workshop:
         engine.clock = self._clock
         return engine
 
-    def _tell_time(self, engine: Engine, records: Sequence[Mapping[str, Any]]) -> None:
+    def _tell_time(self, engine: Engine, batch: Sequence[Received]) -> None:
         """Learn SQS's time from the messages as well: on a cold start no answer has shown it."""
-        times = [(record.get("attributes") or {}).get(_FIRST_RECEIVED, "") for record in records]
+        times = [each.system.get(_FIRST_RECEIVED, "") for each in batch]
         known = [int(time) / 1000 for time in times if time.isdecimal() and len(time) < 15]
         port = engine.port.clock.now()
         if port is not None:
@@ -357,9 +372,12 @@ def _batches(event: Mapping[str, Any]) -> dict[str, list[Mapping[str, Any]]]:
     try:
         batches: dict[str, list[Mapping[str, Any]]] = {}
         for record in event["Records"]:
-            if record["eventSource"] != "aws:sqs" or not isinstance(record["messageId"], str):
+            arn, name = record["eventSourceARN"], record["messageId"]
+            if record["eventSource"] != "aws:sqs" or not (
+                isinstance(arn, str) and isinstance(name, str)
+            ):
                 raise KeyError("eventSource")
-            batches.setdefault(record["eventSourceARN"], []).append(record)
+            batches.setdefault(arn, []).append(record)
     except (KeyError, TypeError) as error:
         raise ValueError(
             "the event is none of Lambda's event source for SQS: it has no 'Records' with"
@@ -369,23 +387,34 @@ def _batches(event: Mapping[str, Any]) -> dict[str, list[Mapping[str, Any]]]:
 
 
 def received(record: Mapping[str, Any]) -> Received:
-    """A record of the event as SQS would have handed it out."""
+    """A record of the event as SQS would have handed it out.
+
+    Raises:
+        Exception: It is not of Lambda's form, such as one that was written by hand.
+    """
+    system: Mapping[str, Any] = record.get("attributes") or {}
     return Received(
         record["messageId"],
-        record.get("receiptHandle", ""),
-        record["body"],
+        _text(record.get("receiptHandle", "")),
+        _text(record["body"]),
         _attributes(record.get("messageAttributes") or {}),
-        dict(record.get("attributes") or {}),
+        {name: _text(value) for name, value in system.items()},
     )
 
 
 def _attributes(attributes: Mapping[str, Mapping[str, Any]]) -> Attributes:
     found: dict[str, dict[str, Any]] = {}
     for name, given in attributes.items():
-        value = found[name] = {"DataType": given["dataType"]}
+        value = found[name] = {"DataType": _text(given["dataType"])}
         # Both may be there, and null.
         if given.get("stringValue") is not None:
-            value["StringValue"] = given["stringValue"]
+            value["StringValue"] = _text(given["stringValue"])
         if given.get("binaryValue") is not None:
             value["BinaryValue"] = base64.b64decode(given["binaryValue"], validate=True)
     return found
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"there should be text, and is {shown(value)}")
+    return value

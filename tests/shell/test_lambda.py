@@ -236,6 +236,7 @@ async def test_handler_gets_the_group_of_a_recorded_fifo_event(fifo: Bench) -> N
         {"Records": None},
         {"Records": [{**STANDARD, "eventSource": "aws:sns"}]},
         {"Records": [{**STANDARD, "messageId": 5}]},
+        {"Records": [{**STANDARD, "eventSourceARN": None}]},
         {"Records": ["x"]},
         [],
     ],
@@ -251,19 +252,52 @@ async def test_event_without_records_is_done(bench: Bench) -> None:
         assert await mapping.handler.handle({"Records": []}) == {"batchItemFailures": []}
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"messageAttributes": {"x": {"dataType": "Binary", "binaryValue": "*"}}},
+        {"messageAttributes": {"x": {"dataType": "Number", "stringValue": 7}}},
+        {"messageAttributes": {"x": {"dataType": None, "stringValue": "7"}}},
+        {"messageAttributes": {"x": None}},
+        {"messageAttributes": ["x"]},
+        {"attributes": {"SentTimestamp": 1545082649183}},
+        {"attributes": {"ApproximateFirstReceiveTimestamp": 1545082649185}},
+        {"attributes": {"MessageGroupId": ["x"]}},
+        {"attributes": ["x"]},
+        {"receiptHandle": None},
+        {"body": None},
+        {"body": {"id": 1}},
+    ],
+    ids=str,
+)
 async def test_unreadable_record_fails_alone(
-    bench: Bench, caplog: pytest.LogCaptureFixture
+    bench: Bench, caplog: pytest.LogCaptureFixture, change: dict[str, Any]
 ) -> None:
-    broken = {"x": {"dataType": "Binary", "binaryValue": "*"}}
-    records = [
-        {**STANDARD, "messageId": "a", "messageAttributes": broken},
-        {**STANDARD, "messageId": "b"},
-        {**STANDARD, "messageId": "c", "body": None},
-    ]
-    async with mapped(bench, outcomes(**{"Test message.": 1})) as mapping:
+    seen: list[Message] = []
+
+    async def handle(message: Message) -> None:
+        seen.append(message)
+
+    records = [{**STANDARD, "messageId": "a", **change}, {**STANDARD, "messageId": "b"}]
+    async with mapped(bench, handle) as mapping:
         answer = await mapping.handler.handle({"Records": records}, Context(10))
-    assert [each["itemIdentifier"] for each in answer["batchItemFailures"]] == ["a", "c"]
+    assert answer == {"batchItemFailures": [{"itemIdentifier": "a"}]}
+    assert [message.message_id for message in seen] == ["b"]
     assert "message a is unreadable" in caplog.text
+
+
+async def test_message_that_is_twice_in_an_event_is_handled_once(bench: Bench) -> None:
+    # SQS may hand it out twice.
+    seen: list[str] = []
+
+    async def handle(message: Message) -> None:
+        seen.append(message.body)
+
+    again = {**STANDARD, "receiptHandle": "another"}
+    async with mapped(bench, handle) as mapping:
+        answer = await mapping.handler.handle({"Records": [STANDARD, again]}, Context(10))
+    assert answer == {"batchItemFailures": []}
+    assert seen == ["Test message."]
 
 
 # ---------------------------------------------------------------------- outcomes
@@ -783,3 +817,30 @@ async def test_message_that_comes_again_while_it_is_in_work_is_not_begun_again(
         assert await mapping.call(10) == []
     assert (begun, bench.replies) == (1, [1])
     assert bench.empty
+
+
+async def test_calls_at_the_same_time_take_turns(bench: Bench) -> None:
+    made = 0
+    ended: list[str] = []
+
+    async def handle(message: Message) -> None:
+        await asyncio.sleep(5)
+        ended.append(message.body)
+
+    def orders(sqs: Connection) -> Poller:
+        nonlocal made
+        made += 1
+        return Poller(sqs, bench.queue, handle)
+
+    handler = lambda_handler(orders, sqs=bench.sqs)
+    first = {**STANDARD, "messageId": "a", "body": "a"}
+    second = {**STANDARD, "messageId": "b", "body": "b"}
+    # The time of the first runs out, which ends nothing of the second.
+    short, long = await asyncio.gather(
+        handler.handle({"Records": [first]}, Context(4)),
+        handler.handle({"Records": [second]}, Context(60)),
+    )
+    await handler.aclose()
+    assert short == {"batchItemFailures": [{"itemIdentifier": "a"}]}
+    assert long == {"batchItemFailures": []}
+    assert (made, ended) == (1, ["b"])
