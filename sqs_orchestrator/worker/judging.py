@@ -77,7 +77,8 @@ class Judge:
         """What it means that the handler has returned *result*, for a reply to *reply_to*."""
         if reply_queue is None or result is NO_REPLY:
             return HANDLED
-        if result is None and reply_to is not None and is_legacy(reply_to):
+        nothing = result is None or (isinstance(result, str) and not result)
+        if nothing and reply_to is not None and is_legacy(reply_to):
             # A worker of that package is silent then. Its one-way messages carry the address of
             # the last request by mistake, and a reply would be taken for that request's.
             return HANDLED

@@ -138,9 +138,10 @@ LEGACY = ReplyTo(TO.queue_url, None, "id")
     ("to", "result", "wanted"),
     [
         (LEGACY, None, False),
-        (LEGACY, "", True),
+        (LEGACY, "", False),
         (LEGACY, 0, True),
         (TO, None, True),
+        (TO, "", True),
         (ReplyTo(TO.queue_url, "id", "id"), None, True),
         (ReplyTo(TO.queue_url), None, True),
     ],
