@@ -13,7 +13,15 @@ from typing import Any, Final
 from cyclopts import App, CycloptsError
 
 from .._version import __version__
-from ..errors import AccessDenied, QueueNotFound, ReplyTimeout, SQSOrchestratorError, Throttled
+from ..errors import (
+    AccessDenied,
+    InvalidMessage,
+    MessageTooLarge,
+    QueueNotFound,
+    ReplyTimeout,
+    SQSOrchestratorError,
+    Throttled,
+)
 from .demo import demo
 from .doctor import doctor
 from .guide import guide
@@ -118,6 +126,9 @@ def ended_by(error: Exception) -> int:
         case Failed():
             complain(str(error))
             return FAILED
+        case InvalidMessage() | MessageTooLarge():
+            complain(str(error))
+            return WRONG_USE
         case SQSOrchestratorError():
             complain(_with_advice(error))
             return FAILED

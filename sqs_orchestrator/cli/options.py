@@ -62,12 +62,18 @@ Attributes: TypeAlias = Annotated[
 Body: TypeAlias = Annotated[str | None, Parameter(allow_leading_hyphen=False)]
 File: TypeAlias = Annotated[Path | None, Parameter(allow_leading_hyphen=True)]
 Positive: TypeAlias = Annotated[int, Parameter(validator=lambda _, n: _check_positive(n))]
+Port: TypeAlias = Annotated[int, Parameter(validator=lambda _, n: _check_port(n))]
 Seconds: TypeAlias = Annotated[float, Parameter(validator=lambda _, n: _check_positive(n))]
 
 
 def _check_positive(number: float | None) -> None:
     if number is not None and not number > 0:
         raise ValueError("must be greater than 0")
+
+
+def _check_port(number: int | None) -> None:
+    if number is not None and not 0 <= number <= 65535:
+        raise ValueError("a port is from 0 to 65535")
 
 
 def body_of(body: str | None, file: Path | None) -> str:
@@ -85,7 +91,7 @@ def body_of(body: str | None, file: Path | None) -> str:
     try:
         return data.decode()
     except UnicodeDecodeError as error:
-        raise Failed(f"the body is not UTF-8 text: {error}") from None
+        raise Usage(f"the body is not UTF-8 text: {error}") from None
 
 
 def attributes_of(given: Sequence[str] | None) -> dict[str, Any] | None:

@@ -6,7 +6,7 @@ import json
 import re
 from typing import Annotated, Final
 
-from ..core.names import DEFAULT_PREFIX, check_prefix
+from ..core.names import DEFAULT_PREFIX, check_prefix, is_queue_name
 from ..core.redrive import dead_letter_queue
 from .options import AWS, DEFAULTS, FLAG, Usage
 from .permissions import Role, least_policy
@@ -14,7 +14,7 @@ from .permissions import Role, least_policy
 AWS_KEY: Final = "alias/aws/sqs"
 """The key of SQS's own, which everybody of the account may use through SQS."""
 
-_ARN: Final = re.compile(r"arn:[a-z-]+:sqs:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_.-]+")
+_ARN: Final = re.compile(r"arn:[a-z-]+:sqs:[a-z0-9-]+:[0-9]{12}:.+")
 _WANTED: Final = ("QueueArn", "RedrivePolicy", "KmsMasterKeyId")
 
 
@@ -49,10 +49,12 @@ async def policy(
     check_prefix(prefix)
     key: str | None = None
     if queue.startswith("arn:"):
-        if not _ARN.fullmatch(queue):
+        if not _ARN.fullmatch(queue) or not is_queue_name(queue.rpartition(":")[2]):
             raise Usage(f"{queue!r} is no queue's ARN: arn:aws:sqs:<region>:<account>:<name>")
         arn, dead = queue, None
         if dead_letter_queue is not None:
+            if not is_queue_name(dead_letter_queue):
+                raise Usage(f"--dead-letter-queue is a queue's name, not {dead_letter_queue!r}")
             dead = f"{arn.rpartition(':')[0]}:{dead_letter_queue}"
     else:
         if dead_letter_queue is not None:

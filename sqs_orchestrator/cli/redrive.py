@@ -20,6 +20,7 @@ from ..core.names import queue_name_of, url_beside
 from ..core.redrive import dead_letter_queue
 from ..core.wire import split_dead_letter
 from ..errors import QueueError
+from ..queues import check_queue
 from ..sqs.port import Failure, Received, SendEntry
 from .holding import Holding
 from .messages import facts_of, why_of
@@ -115,6 +116,8 @@ async def redrive(
     dry_run
         Only show them.
     """
+    if to is not None:
+        check_queue(to)  # before QUEUE is asked for
     wanted = Filter(code, type_, id_, contains, attributes_of(attribute) or {})
     async with common.connect() as sqs:
         source, target = await _ends(sqs, queue, to)

@@ -8,7 +8,13 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
-from ..errors import AccessDenied, QueueNotFound, SQSOrchestratorError
+from ..errors import (
+    AccessDenied,
+    InvalidMessage,
+    MessageTooLarge,
+    QueueNotFound,
+    SQSOrchestratorError,
+)
 from .output import print_json, print_table, progress
 
 __all__ = ["repeated", "together"]
@@ -47,7 +53,7 @@ async def repeated(
                 began = time.perf_counter()
                 try:
                     await call()
-                except (AccessDenied, QueueNotFound):
+                except (AccessDenied, QueueNotFound, InvalidMessage, MessageTooLarge):
                     raise
                 except SQSOrchestratorError as error:
                     failures[type(error).__name__] += 1

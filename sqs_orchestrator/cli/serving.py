@@ -57,7 +57,7 @@ def serving(host: str, port: int, processes: Callable[[], list[Facts]]) -> Itera
     more often."""
     try:
         server = _Server(host, port, processes)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         raise Failed(f"--health-port: cannot listen on {host}, port {port}: {error}") from None
     thread = threading.Thread(target=server.serve_forever, name="health", daemon=True)
     thread.start()

@@ -28,7 +28,7 @@ from ..logs import about, get_logger
 from ..texts import printable
 from ..worker.making import NoPoller, made
 from ..worker.poller import Poller
-from .options import AWS, DEFAULTS, FLAG, Failed, Positive, Usage
+from .options import AWS, DEFAULTS, FLAG, Failed, Port, Positive, Usage
 from .output import note
 from .repeating import together
 from .serving import REPORTS, Facts, Reports, facts_of, reporting, serving
@@ -48,7 +48,7 @@ def worker(
     processes: Positive = 1,
     uvloop: Annotated[bool, FLAG] = False,
     reload: Annotated[bool, FLAG] = False,
-    health_port: int | None = None,
+    health_port: Port | None = None,
     health_host: str = "0.0.0.0",
     app_dir: Path = Path(),
     log_level: Level = "info",

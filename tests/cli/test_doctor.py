@@ -237,8 +237,24 @@ async def test_policy_allows_the_key_of_the_queue(
     assert found == (None if alias is None else {"kms:ResourceAliases": alias})
 
 
-@pytest.mark.parametrize("arguments", [["arn:aws:sqs:x"], ["orders", "--dead-letter-queue", "x"]])
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["arn:aws:sqs:x"], "is no queue's ARN"),
+        (["arn:aws:sns:eu-west-1:123456789012:orders"], "is no queue's ARN"),
+        ([f"{ARN}*"], "is no queue's ARN"),
+        ([f"{ARN}.v2"], "is no queue's ARN"),
+        ([f"{ARN}\n"], "is no queue's ARN"),
+        (["orders", "--dead-letter-queue", "x"], "is for an ARN"),
+        ([ARN, "--dead-letter-queue", "*"], "is a queue's name, not '*'"),
+        ([ARN, "--dead-letter-queue", ""], "is a queue's name, not ''"),
+        ([ARN, "--dead-letter-queue", f"{ARN}_dlq"], "is a queue's name, not 'arn:"),
+        ([ARN, "--prefix", "*"], "a prefix has"),
+    ],
+)
 async def test_policy_refuses_what_it_cannot_read(
-    call: Call, orders: str, arguments: list[str]
+    call: Call, orders: str, arguments: list[str], text: str
 ) -> None:
-    assert (await call("policy", *arguments)).code == 2
+    done = await call("policy", *arguments)
+    assert (done.code, done.out) == (2, "")
+    assert text in done.err

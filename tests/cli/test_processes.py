@@ -172,7 +172,7 @@ async def test_reader_that_has_enough_is_no_error(shell: Shell, queue: str) -> N
 @pytest.mark.parametrize(
     ("closed", "arguments", "code", "err"),
     [
-        ("<&-", ["{queue}"], 1, "error: the body is empty"),
+        ("<&-", ["{queue}"], 2, "error: the body is empty"),
         (">&-", ["{queue}", "x"], 0, ""),
         ("2>&-", ["or ders", "x"], 2, ""),
         ("<&- >&- 2>&-", ["or ders", "x"], 2, ""),
