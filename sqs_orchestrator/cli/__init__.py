@@ -4,7 +4,7 @@ The commands are built on cyclopts, which brings Rich; both come with the extra 
 it there are the demo and the guide (`plain`), so that the first look needs nothing more.
 
 One module per command. They share `options` (what each
-command takes), `output` (what each prints, and where) and `holding` (messages that are looked
+command takes), `output` (what each prints, and where), `stopping` (signals) and `holding` (messages that are looked
 at and given back). `app` turns what they raise into one line and an exit code.
 """
 
@@ -18,7 +18,7 @@ __all__ = ["main"]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0, 1 where it failed, 2 where it was called
-    wrongly, 130 after Ctrl-C."""
+    wrongly, 130 after Ctrl-C, 143 after SIGTERM."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         from .app import run

@@ -33,6 +33,7 @@ from .queues import queues
 from .redrive import redrive
 from .request import request
 from .send import send
+from .stopping import Terminated
 from .sweep import sweep
 from .worker import worker
 
@@ -50,7 +51,7 @@ COMMANDS: Final[tuple[Callable[..., Any], ...]] = (
     guide,
 )
 
-FAILED, WRONG_USE, INTERRUPTED = 1, 2, 130
+FAILED, WRONG_USE, INTERRUPTED, TERMINATED = 1, 2, 130, 143
 
 
 def make_app() -> App:
@@ -120,6 +121,8 @@ def ended_by(error: Exception) -> int:
         case CycloptsError():
             complain(f"{error} Try: sqs-orchestrator --help")
             return WRONG_USE
+        case Terminated():
+            return TERMINATED
         case Usage():
             complain(str(error))
             return WRONG_USE

@@ -13,6 +13,7 @@ from .examination import Check, Examination, State
 from .options import DEFAULTS, FLAG, Common
 from .output import cell, console, print_json
 from .permissions import Role
+from .stopping import terminable
 
 MARKS: Final[dict[State, tuple[str, str]]] = {
     "ok": ("✓", "green"),
@@ -59,7 +60,8 @@ async def doctor(
     logger = logging.getLogger("sqs_orchestrator")
     logger.setLevel(logging.CRITICAL + 1)
     try:
-        await examination.run()
+        async with terminable():
+            await examination.run()
     finally:
         logger.setLevel(logging.NOTSET)
     if common.json:

@@ -189,10 +189,10 @@ class Examination:
             return
         probe = ReplyQueueProbe(sqs, self.prefix)
         name = "sqs:CreateQueue, sqs:TagQueue"
-        if await self._permission(name, "replies", probe.create, "requester") != "ok":
-            self._note(Check("round trip", "skipped", "there is no reply queue"))
-            return
         try:
+            if await self._permission(name, "replies", probe.create, "requester") != "ok":
+                self._note(Check("round trip", "skipped", "there is no reply queue"))
+                return
             probes = probe.probes()
             states = [
                 await self._permission(
@@ -205,7 +205,8 @@ class Examination:
             ]
             self._note(await self._round_trip(probe, "failed" in states))
         finally:
-            await self._permission("sqs:DeleteQueue", "replies", probe.delete, "requester")
+            if probe.url:
+                await self._permission("sqs:DeleteQueue", "replies", probe.delete, "requester")
 
     async def _round_trip(self, probe: ReplyQueueProbe, denied: bool) -> Check:
         if "worker" not in self.roles:

@@ -17,6 +17,7 @@ from .holding import Holding
 from .messages import facts_of, why_of
 from .options import DEFAULTS, FLAG, Common, Failed, Positive
 from .output import ago, cell, console, note, print_json, print_table
+from .stopping import terminable
 
 
 async def peek(
@@ -44,7 +45,7 @@ async def peek(
     full
         Show all attributes, and the whole body.
     """
-    async with common.connect() as sqs:
+    async with terminable(), common.connect() as sqs:
         url = await sqs.queue_url(queue)
         policy = await _redrive_policy(sqs, url)
         if dead_letters:

@@ -17,6 +17,7 @@ from ..requester.publisher import Publisher
 from ..requester.reply_queue import ReplyQueue
 from ..sqs.port import Failure, SendEntry
 from ..worker.poller import Poller
+from .stopping import in_any_case
 
 T = TypeVar("T")
 
@@ -110,7 +111,12 @@ class ReplyQueueProbe:
         tags = reply_queue_tags(now=port.clock.now(), retention=RETENTION, sweeping=False)
         attributes = {"MessageRetentionPeriod": str(RETENTION)}
         name = new_reply_queue_name(self._prefix)
-        self.url = await self._sqs.patiently(lambda: port.create_queue(name, attributes, tags))
+
+        async def made() -> None:
+            self.url = await self._sqs.patiently(lambda: port.create_queue(name, attributes, tags))
+
+        # Not cancelled under way: what is made is to be deleted.
+        await in_any_case(made())
         self._made = asyncio.get_running_loop().time()
 
     def probes(self) -> dict[str, Probe]:

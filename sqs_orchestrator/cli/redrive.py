@@ -36,6 +36,7 @@ from .options import (
     attributes_of,
 )
 from .output import cell, counted, note, print_json, print_table, progress
+from .stopping import in_any_case, terminable
 
 
 @dataclass
@@ -119,7 +120,7 @@ async def redrive(
     if to is not None:
         check_queue(to)  # before QUEUE is asked for
     wanted = Filter(code, type_, id_, contains, attributes_of(attribute) or {})
-    async with common.connect() as sqs:
+    async with terminable(), common.connect() as sqs:
         source, target = await _ends(sqs, queue, to)
         if source == target:
             raise Usage("the dead-letter queue cannot be --to")
@@ -197,9 +198,8 @@ class _Moving:
                 self.moved.left += len(batch) - len(mine)
                 # Between sending and deleting nothing comes, Ctrl-C neither: the message would
                 # be in both queues.
-                with anyio.CancelScope(shield=True):
-                    if mine:
-                        await self._move(mine)
+                if mine:
+                    await in_any_case(self._move(mine))
                 bar.update(task, completed=self.moved.sent)
                 await anyio.lowlevel.checkpoint()
                 if limit is not None and self.moved.sent >= limit:

@@ -24,6 +24,7 @@ from .options import (
 )
 from .output import print_body, print_json
 from .repeating import repeated
+from .stopping import terminable
 
 
 async def request(
@@ -71,6 +72,7 @@ async def request(
     """
     text, attributes = body_of(body, file), attributes_of(attribute)
     async with (
+        terminable(),
         common.connect() as sqs,
         # It lives for one command: it leaves sweeping to those who stay.
         ReplyQueue(sqs, prefix=prefix, sweep_interval=None) as replies,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from pathlib import Path
@@ -55,6 +56,19 @@ async def test_doctor_says_how_to_make_a_queue_that_is_not_there(
     done = await call("doctor", queue)
     assert done.code == 1
     assert f"→ {advice}" in " ".join(done.out.split())
+
+
+async def test_interrupted_doctor_deletes_the_queue_that_it_was_making(
+    call: Call, memory: MemoryServer, orders: str
+) -> None:
+    gate = memory.faults.hold("CreateQueue", answer=True)
+    examining = asyncio.create_task(call("doctor", "orders"))  # type: ignore[arg-type]
+    await gate.arrived()
+    examining.cancel()
+    gate.release()
+    with pytest.raises(asyncio.CancelledError):
+        await examining
+    assert memory.queues == ["orders", "orders_dlq"]
 
 
 DENIED = [

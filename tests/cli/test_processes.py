@@ -16,7 +16,7 @@ import sqs_orchestrator as so
 from sqs_orchestrator.testing import MemorySQS
 from tests.credentials.http_sqs import HttpSQS
 
-from .conftest import Shell, dead_letter
+from .conftest import Shell, counts, dead_letter
 
 pytestmark = pytest.mark.slow
 
@@ -214,22 +214,33 @@ async def until(seen: Callable[[], Awaitable[bool]]) -> None:
             await asyncio.sleep(0.05)
 
 
-async def test_interrupted_peek_gives_back(shell: Shell, sqs: so.Connection, queue: str) -> None:
+STOPS = pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+
+
+@STOPS
+async def test_stopped_peek_gives_back(
+    shell: Shell, sqs: so.Connection, queue: str, number: signal.Signals, code: int
+) -> None:
     async with so.Publisher(sqs) as publisher:
-        for number in range(3):
-            await publisher.send(queue, f"{number}")
+        for body in "abc":
+            await publisher.send(queue, body)
     command = await shell.start("peek", queue, "-n", "100")
     await in_flight(sqs, queue, 3)
-    command.process.send_signal(signal.SIGINT)
+    command.process.send_signal(number)
     done = await command.ended()
-    assert (done.code, done.out) == (130, "")
+    assert (done.code, done.out) == (code, "")
     assert "counts as a receive" in done.err
     assert done.err.count("\n") == 1
     await in_flight(sqs, queue, 0)
 
 
-async def test_interrupted_request_is_quiet_and_leaves_no_queue(
-    shell: Shell, sqs: so.Connection, queue: str
+@STOPS
+async def test_stopped_request_is_quiet_and_leaves_no_reply_queue(
+    shell: Shell,
+    sqs: so.Connection,
+    queue: str,
+    number: signal.Signals,
+    code: int,
 ) -> None:
     prefix = f"r{os.urandom(4).hex()}_"
     command = await shell.start("request", queue, "x", "--prefix", prefix)
@@ -238,10 +249,44 @@ async def test_interrupted_request_is_quiet_and_leaves_no_queue(
         return bool((await sqs.port.list_queues(prefix)).urls)
 
     await until(waits)
-    command.process.send_signal(signal.SIGINT)
+    command.process.send_signal(number)
     done = await command.ended()
-    assert (done.code, done.out, done.err) == (130, "", "")
+    assert (done.code, done.out, done.err) == (code, "", "")
     assert not (await sqs.port.list_queues(prefix)).urls
+
+
+@STOPS
+async def test_stopped_doctor_leaves_no_queue(
+    guarded: tuple[Shell, MemorySQS], number: signal.Signals, code: int
+) -> None:
+    shell, memory = guarded
+    gate = memory.server.faults.hold("ListQueueTags")
+    command = await shell.start("doctor", "orders")
+    await gate.arrived()
+    command.process.send_signal(number)
+    done = await command.ended()
+    assert (done.code, done.err) == (code, "")
+    assert memory.server.queues == ["orders", "orders_dlq"]
+    gate.release()
+
+
+async def test_terminated_redrive_gives_back(guarded: tuple[Shell, MemorySQS]) -> None:
+    shell, memory = guarded
+    dead = memory.server.url("orders_dlq")
+    for _ in range(10):
+        await dead_letter(memory, dead)
+    command = await shell.start("redrive", "orders_dlq", "--to", "orders", "--rate", "0.01")
+
+    async def sent() -> bool:
+        return bool(memory.server.messages("orders"))
+
+    await until(sent)
+    command.process.send_signal(signal.SIGTERM)
+    done = await command.ended()
+    assert (done.code, done.err) == (143, "")
+    both = len(memory.server.messages("orders")) + len(memory.server.messages("orders_dlq"))
+    assert both == 11
+    assert (await counts(memory, dead))[1] == "0"
 
 
 # ------------------------------------------------------------- a dead-letter queue alone

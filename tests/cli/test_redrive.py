@@ -94,6 +94,21 @@ async def test_redrive_deletes_only_what_was_sent_back(
     assert await counts(port, f"{orders}_dlq") == ("1", "0")
 
 
+async def test_interrupted_redrive_deletes_what_it_has_sent_back(
+    call: Call, memory: MemoryServer, port: MemorySQS, orders: str
+) -> None:
+    await dead_letter(port, f"{orders}_dlq")
+    gate = memory.faults.hold("DeleteMessageBatch")
+    redriving = asyncio.create_task(call("redrive", "orders"))  # type: ignore[arg-type]
+    await gate.arrived()
+    redriving.cancel()
+    gate.release()
+    with pytest.raises(asyncio.CancelledError):
+        await redriving
+    assert len(memory.messages("orders")) == 1
+    assert memory.messages("orders_dlq") == []
+
+
 async def test_redrive_says_what_is_in_both_queues(
     call: Call, memory: MemoryServer, port: MemorySQS, orders: str
 ) -> None:
