@@ -3,9 +3,9 @@
 The commands are built on cyclopts, which brings Rich; both come with the extra `cli`. Without
 it there are the demo and the guide (`plain`), so that the first look needs nothing more.
 
-One module per command. They share `options` (what each
-command takes), `output` (what each prints, and where), `stopping` (signals) and `holding` (messages that are looked
-at and given back). `app` turns what they raise into one line and an exit code.
+One module per command. They share `options` (what each command takes), `output` (what each
+prints, and where), `holding` (messages that are looked at and given back) and `stopping` (SIGTERM).
+`app` turns what they raise into one line and an exit code.
 """
 
 from __future__ import annotations
