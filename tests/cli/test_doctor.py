@@ -62,7 +62,7 @@ async def test_interrupted_doctor_deletes_the_queue_that_it_was_making(
     call: Call, memory: MemoryServer, orders: str
 ) -> None:
     gate = memory.faults.hold("CreateQueue", answer=True)
-    examining = asyncio.create_task(call("doctor", "orders"))  # type: ignore[arg-type]
+    examining = asyncio.ensure_future(call("doctor", "orders"))
     await gate.arrived()
     examining.cancel()
     gate.release()

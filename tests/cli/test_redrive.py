@@ -99,7 +99,7 @@ async def test_interrupted_redrive_deletes_what_it_has_sent_back(
 ) -> None:
     await dead_letter(port, f"{orders}_dlq")
     gate = memory.faults.hold("DeleteMessageBatch")
-    redriving = asyncio.create_task(call("redrive", "orders"))  # type: ignore[arg-type]
+    redriving = asyncio.ensure_future(call("redrive", "orders"))
     await gate.arrived()
     redriving.cancel()
     gate.release()
