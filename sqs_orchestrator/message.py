@@ -7,7 +7,6 @@ asked. So each holds what SQS handed out, and works out the rest when it is aske
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -238,7 +237,7 @@ class Message(_Frozen):
         _check_made(self.body if body is None else body, attributes, "", None)
         received = self._received
         if body is not None:
-            received = dataclasses.replace(received, body=body)
+            received = received._replace(body=body)
         message = Message.__new__(Message)
         _set(message, "_received", received)
         _set(message, "_request", self._request)
@@ -416,7 +415,7 @@ class Reply(_Frozen):
         _check_made(self.body if body is None else body, attributes, "", None)
         received = self._received
         if body is not None:
-            received = dataclasses.replace(received, body=body)
+            received = received._replace(body=body)
         reply = Reply.received(received, self._head)
         _set(reply, "_attributes", self._attributes if attributes is None else dict(attributes))
         return reply

@@ -22,8 +22,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, NamedTuple, TypeVar
 
 from .limits import BATCH_BYTES, BATCH_ENTRIES, FORMER_BATCH_BYTES
 
@@ -37,8 +36,7 @@ MOST_LIMITS: Final = 1000
 """Queues of which that is kept."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
+class Policy(NamedTuple):
     """How a lane batches. Durations in seconds."""
 
     linger: float

@@ -211,8 +211,7 @@ def with_time_to_live(attributes: Attributes, seconds: float) -> Attributes:
     return {**attributes, _TIME_TO_LIVE: value}
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """What the library's attributes of a received message say.
 
     Attributes:

@@ -13,7 +13,7 @@ import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ..core import wire
 from ..core.backoff import Backoff
@@ -40,8 +40,7 @@ YOUNG: Final = 10.0
 """Seconds after its creation in which a queue that "does not exist" is only not there yet."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReplyQueueSettings:
+class ReplyQueueSettings(NamedTuple):
     """How reply queues are made and looked after. Durations in seconds."""
 
     prefix: str

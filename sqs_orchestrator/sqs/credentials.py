@@ -19,9 +19,8 @@ import re
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import botocore.exceptions as boto
 from aiobotocore.config import AioConfig
@@ -111,8 +110,7 @@ async def check_session_keys(session: Any) -> None:
 # ---------------------------------------------------------------------------------- fetching
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
+class Lease(NamedTuple):
     """What a provider gave."""
 
     credentials: Credentials | None
@@ -203,8 +201,7 @@ async def _lease_of(found: Any) -> Lease:
     return Lease(first, _epoch(found._expiry_time), renew, source)  # noqa: SLF001
 
 
-@dataclass(frozen=True, slots=True)
-class _Keys:
+class _Keys(NamedTuple):
     access_key: str
     secret_key: str
     token: str | None

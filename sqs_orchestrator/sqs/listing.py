@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from ..core.limits import LIST_QUEUES_PAGE
 from ..errors import QueueError
@@ -16,8 +15,7 @@ MOST_PAGES: Final = 1_000
 """Pages that a listing may have: a million queues, ten times what a fleet can be."""
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
+class Listing(NamedTuple):
     """Queues by prefix."""
 
     urls: Sequence[str]

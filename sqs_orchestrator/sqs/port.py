@@ -16,8 +16,7 @@ All that stands behind it keeps the same contract, and one suite of tests holds 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from ..core.limits import LIST_QUEUES_PAGE
 from .clock import Clock
@@ -29,34 +28,32 @@ Attributes: TypeAlias = Mapping[str, AttributeValue]
 """The attributes of one message."""
 
 NO_ATTRIBUTES: Attributes = {}
+_NO_SYSTEM: Mapping[str, str] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class SendEntry:
+class SendEntry(NamedTuple):
     """A message about to be sent."""
 
     body: str
-    attributes: Attributes = field(default_factory=dict)
+    attributes: Attributes = NO_ATTRIBUTES
     delay: int | None = None
     group_id: str | None = None
     deduplication_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
+class Received(NamedTuple):
     """A message as SQS handed it out."""
 
     message_id: str
     receipt_handle: str
     body: str
-    attributes: Attributes = field(default_factory=dict)
-    system: Mapping[str, str] = field(default_factory=dict)
+    attributes: Attributes = NO_ATTRIBUTES
+    system: Mapping[str, str] = _NO_SYSTEM
     """System attributes: `SentTimestamp` (epoch milliseconds, by SQS's clock),
     `ApproximateReceiveCount`, `MessageGroupId`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(NamedTuple):
     """Why SQS did not carry out one entry of a batch."""
 
     code: str
@@ -67,8 +64,7 @@ class Failure:
     """Whether SQS may have carried it out all the same."""
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(NamedTuple):
     """One page of a listing of queues."""
 
     urls: Sequence[str]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from collections import deque
 from collections.abc import Collection
 from typing import Any, Final
@@ -110,8 +109,7 @@ def read(
     published = sns.open_envelope(received.body, topics) if topics else None
     said = received
     if published is not None:
-        said = dataclasses.replace(
-            received,
+        said = received._replace(
             body=published.body,
             attributes=published.attributes,
             system={**received.system, sns.TOPIC_ARN: published.topic_arn},

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from ..core.addresses import checked_accounts
 from ..core.checks import check_flag, check_seconds, shown, whole_seconds
@@ -16,8 +15,7 @@ FLUSH_RESERVE: Final = 2.0
 """Seconds of the drain timeout that are kept for flushing replies and deletes."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(NamedTuple):
     """The arguments of a `Poller`, which says what they mean."""
 
     concurrency: int

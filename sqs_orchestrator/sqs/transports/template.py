@@ -11,9 +11,8 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from types import FunctionType, SimpleNamespace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from aiobotocore.client import AioBaseClient
@@ -34,8 +33,7 @@ class NotPlain(Exception):
     """Why calls have to be made by the stock client."""
 
 
-@dataclass(frozen=True, slots=True)
-class CallTemplate:
+class CallTemplate(NamedTuple):
     """How a client makes its calls, as far as that is the same for all."""
 
     url: str
