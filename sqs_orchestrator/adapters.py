@@ -12,6 +12,7 @@ import re
 import typing
 import warnings
 from collections.abc import Callable
+from dataclasses import is_dataclass
 from functools import lru_cache, partial
 from types import NoneType, UnionType
 from typing import Any, Final, Literal, TypeAlias, Union, get_args, get_origin
@@ -143,7 +144,9 @@ def _adapter(type_: Any) -> Read:
     install = "pip install 'sqs-orchestrator[pydantic]' or '[msgspec]'"
     if not reasons:
         raise CodecError(f"reading bodies as {shown(type_)} needs pydantic or msgspec: {install}")
-    if len(reasons) == 1:
+    if isinstance(type_, type) and type_.__bases__ == (object,) and not is_dataclass(type_):
+        reasons.append("make it a dataclass")
+    elif len(reasons) == 1:
         reasons.append(f"perhaps the other library can: {install}")
     raise CodecError(f"bodies cannot be read as {shown(type_)}: {'; '.join(reasons)}")
 

@@ -13,6 +13,7 @@ import botocore.session
 import pytest
 import yaml
 from botocore import xform_name
+from botocore.configprovider import BOTOCORE_DEFAUT_SESSION_VARIABLES
 from botocore.validate import ParamValidator
 
 from sqs_orchestrator import Poller
@@ -75,6 +76,17 @@ def test_health_check_is_a_program_that_asks_for_liveness() -> None:
 def test_both_start_the_same_command() -> None:
     (container,) = POD["containers"]
     assert container["command"] == TASK_CONTAINER["command"]
+    (dockerfile,) = blocks("dockerfile")
+    (command,) = re.findall(r"^CMD (.*)$", dockerfile, re.MULTILINE)
+    assert json.loads(command) == container["command"]
+
+
+def test_both_name_the_region_where_botocore_looks_for_it() -> None:
+    (container,) = POD["containers"]
+    assert container["env"] == TASK_CONTAINER["environment"]
+    (variable,) = container["env"]
+    # The order: the name in a profile, the variable, the default, the conversion.
+    assert BOTOCORE_DEFAUT_SESSION_VARIABLES["region"][1] == variable["name"]
 
 
 def test_scaled_object_is_of_the_deployment_and_counts_as_the_text_does() -> None:

@@ -385,6 +385,15 @@ def test_type_that_cannot_be_read_is_a_codec_error(readers: str, type_: Any) -> 
         CODEC.decode("5", type_)
 
 
+def test_plain_class_is_told_to_be_a_dataclass(readers: str) -> None:
+    class Plain:
+        def __init__(self, id: int) -> None:
+            self.id = id
+
+    with pytest.raises(CodecError, match="cannot be read as .*; make it a dataclass$"):
+        CODEC.decode("{}", Plain)
+
+
 def test_required_keys_of_typed_dict_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
     class Strict(TypedDict):
         a: int
