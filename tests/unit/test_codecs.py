@@ -387,10 +387,10 @@ def test_type_that_cannot_be_read_is_a_codec_error(readers: str, type_: Any) -> 
 
 def test_plain_class_is_told_to_be_a_dataclass(readers: str) -> None:
     class Plain:
-        def __init__(self, id: int) -> None:
-            self.id = id
+        def __init__(self, number: int) -> None:
+            self.number = number
 
-    with pytest.raises(CodecError, match="cannot be read as .*; make it a dataclass$"):
+    with pytest.raises(CodecError, match=r"cannot be read as .*; make it a dataclass$"):
         CODEC.decode("{}", Plain)
 
 
