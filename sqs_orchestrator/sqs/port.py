@@ -16,6 +16,7 @@ All that stands behind it keeps the same contract, and one suite of tests holds 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from ..core.limits import LIST_QUEUES_PAGE
@@ -53,7 +54,8 @@ class Received(NamedTuple):
     `ApproximateReceiveCount`, `MessageGroupId`."""
 
 
-class Failure(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Failure:
     """Why SQS did not carry out one entry of a batch."""
 
     code: str
