@@ -169,7 +169,6 @@ def fauxqs_server() -> Iterator[str]:
         stdout=subprocess.PIPE,
         text=True,
     )
-    assert process.stdin is not None
     assert process.stdout is not None
     try:
         port = process.stdout.readline().strip()
@@ -177,13 +176,19 @@ def fauxqs_server() -> Iterator[str]:
             raise Missing(f"fauxqs did not start (exit code {process.wait()})")
         yield f"http://127.0.0.1:{port}"
     finally:
-        process.stdin.close()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        _end(process, patience=10)
         process.stdout.close()
+
+
+def _end(process: subprocess.Popen[Any], patience: float) -> None:
+    """End one that ends when its standard input does; after *patience* seconds, kill it."""
+    assert process.stdin is not None
+    process.stdin.close()
+    try:
+        process.wait(patience)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def node_and_npm(what: str, least: tuple[int, int]) -> tuple[str, list[str]]:
@@ -460,18 +465,12 @@ def package_server(package: Package, home: Path | None = None) -> Iterator[str]:
             stdout=log,
             stderr=subprocess.STDOUT,
         )
-        assert process.stdin is not None
         try:
             endpoint_url = f"http://127.0.0.1:{port}"
             _wait_for_answer(process, endpoint_url, package.name, log)
             yield endpoint_url
         finally:
-            process.stdin.close()
-            try:
-                process.wait(15)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            _end(process, patience=15)
 
 
 def _free_port() -> int:

@@ -24,6 +24,7 @@ from sqs_orchestrator.core.wire import dead_letter_attributes
 from sqs_orchestrator.sqs.port import SendEntry
 from sqs_orchestrator.testing import MemoryServer, MemorySQS, VirtualTimeLoop
 from sqs_orchestrator.testing import connect as connect_in_memory
+from sqs_orchestrator.testing.faults import Gate
 from tests.credentials.http_sqs import HttpSQS, running
 from tests.servers import CREDENTIALS
 
@@ -123,6 +124,16 @@ async def counts(port: MemorySQS, url: str) -> tuple[str, str]:
     names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
     found = await port.get_queue_attributes(url, names)
     return found[names[0]], found[names[1]]
+
+
+async def interrupt(command: Awaitable[Any], gate: Gate) -> None:
+    """Cancel *command* while its call waits at *gate*, and see it end by that."""
+    task = asyncio.ensure_future(command)
+    await gate.arrived()
+    task.cancel()
+    gate.release()
+    with pytest.raises(asyncio.CancelledError):
+        await task
 
 
 # ---------------------------------------------------------------- in another process

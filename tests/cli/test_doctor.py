@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from pathlib import Path
@@ -16,7 +15,7 @@ from sqs_orchestrator.core.names import DEFAULT_PREFIX
 from sqs_orchestrator.sqs.port import SendEntry
 from sqs_orchestrator.testing import MemoryServer, MemorySQS
 
-from .conftest import Call, counts
+from .conftest import Call, counts, interrupt
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -62,12 +61,7 @@ async def test_interrupted_doctor_deletes_the_queue_that_it_was_making(
     call: Call, memory: MemoryServer, orders: str
 ) -> None:
     gate = memory.faults.hold("CreateQueue", answer=True)
-    examining = asyncio.ensure_future(call("doctor", "orders"))
-    await gate.arrived()
-    examining.cancel()
-    gate.release()
-    with pytest.raises(asyncio.CancelledError):
-        await examining
+    await interrupt(call("doctor", "orders"), gate)
     assert memory.queues == ["orders", "orders_dlq"]
 
 

@@ -11,7 +11,7 @@ from sqs_orchestrator.sqs.port import Failure, SendEntry
 from sqs_orchestrator.testing import MemoryServer, MemorySQS
 from sqs_orchestrator.testing import connect as connect_in_memory
 
-from .conftest import Call, counts, dead_letter
+from .conftest import Call, counts, dead_letter, interrupt
 
 
 async def test_redrive_sends_all_back_as_they_were(
@@ -99,12 +99,7 @@ async def test_interrupted_redrive_deletes_what_it_has_sent_back(
 ) -> None:
     await dead_letter(port, f"{orders}_dlq")
     gate = memory.faults.hold("DeleteMessageBatch")
-    redriving = asyncio.ensure_future(call("redrive", "orders"))
-    await gate.arrived()
-    redriving.cancel()
-    gate.release()
-    with pytest.raises(asyncio.CancelledError):
-        await redriving
+    await interrupt(call("redrive", "orders"), gate)
     assert len(memory.messages("orders")) == 1
     assert memory.messages("orders_dlq") == []
 
